@@ -1,0 +1,48 @@
+"""A company as the pure core knows it: who its people are, who its agency is, and what its contract counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+Mode = Literal["off", "observe", "relay"]
+EarnOn = Literal["relayed", "registered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Agency:
+    """The recruiting agency that the link leads to."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreditTerms:
+    """What a contract counts from `start` (a date in UTC) on, until the next terms begin."""
+
+    start: date
+    relays_per_credit: int = 10
+    earn_on: EarnOn = "relayed"
+    count_window_days: int = 365
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """One company whose mail we carry.
+
+    `domains` (with every sub-domain of them) are its own people and `partners` (addresses or domains) its agencies and
+    vendors: neither are candidates, ever. All are lower case.
+    """
+
+    id: str
+    name: str
+    domains: tuple[str, ...]
+    agency: Agency
+    partners: tuple[str, ...] = ()
+    mode: Mode = "observe"
+    several_to: bool = False
+    max_copies: int = 20
+    split_deadline: float = 40.0
+    credits: tuple[CreditTerms, ...] = ()

@@ -1,0 +1,208 @@
+"""The interfaces between rooms. They live here, inward; the objects that fulfil them meet in `app.py` only.
+
+`smtp.server` speaks to a `Front` (fulfilled by `relay`), `relay` to an `Upstream` and a `Ledger`, `web` to a `Links`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from relay_mta.core.delivery import Record
+from relay_mta.core.envelope import Client
+from relay_mta.core.reply import Reply
+
+Chunks = Sequence[bytes | memoryview]
+"""A mail as pieces to be sent one behind the other: untouched stretches are views of the bytes that the client sent."""
+
+
+# --- upstream -------------------------------------------------------------------------------------------------------
+
+
+class UpstreamSession(Protocol):
+    """One connection to an upstream, past EHLO. Not for concurrent use.
+
+    `extensions` maps upper-case EHLO keywords to their parameters ("SIZE" → "10240000").
+    """
+
+    extensions: Mapping[str, str]
+
+    @property
+    def alive(self) -> bool:
+        """False once the connection is known to be lost or must not be used again (421, a malformed reply)."""
+        ...
+
+    async def command(self, line: bytes) -> Reply:
+        """Send one command line (no CR, LF or NUL; CRLF is added) and read its reply.
+
+        Raises `UpstreamError` when the session is lost or the reply is malformed or of an impossible class.
+        """
+        ...
+
+    async def data(self, chunks: Chunks) -> Reply:
+        """Send DATA; if the upstream answers 354, the dot-stuffed mail and the final dot. Returns the refusal of DATA or
+        the reply to the final dot.
+
+        Raises `UpstreamError` if the session broke before the final dot was sent, `OutcomeUnknownError` after it.
+        """
+        ...
+
+    async def quit(self) -> None:
+        """Say QUIT if the session is alive and close it; never raises, takes at most a few seconds."""
+        ...
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        ...
+
+
+class Upstream(Protocol):
+    """A company's outbound server."""
+
+    async def open(self, client: Client) -> UpstreamSession:
+        """Connect, secure and greet. Raises `UpstreamError` with one line for the log."""
+        ...
+
+
+# --- front (what the SMTP server drives) ----------------------------------------------------------------------------
+
+
+class Conversation(Protocol):
+    """One client session's side of the relay. Methods are called one at a time, in SMTP's order.
+
+    None of them raises, but for cancellation.
+    """
+
+    def extensions(self) -> tuple[str, ...]:
+        """EHLO lines beyond those that are the server's own (PIPELINING, ENHANCEDSTATUSCODES, STARTTLS), such as
+        "SIZE 10240000", "8BITMIME", "SMTPUTF8", "DSN"."""
+        ...
+
+    async def mail(self, client: Client, reverse_path: str, params: tuple[str, ...]) -> Reply:
+        """MAIL, mirrored live."""
+        ...
+
+    async def rcpt(self, forward_path: str, params: tuple[str, ...]) -> Reply:
+        """RCPT, mirrored live."""
+        ...
+
+    async def data(self, raw: bytes, *, normalised: bool) -> Reply:
+        """One mail's bytes, dots unstuffed, every line ended by CRLF; `normalised`: bare CR or LF had to be mended.
+
+        Returns the final reply. `written` or `reset` follows.
+        """
+        ...
+
+    async def written(self) -> None:
+        """The final reply was written to a client that was still connected."""
+        ...
+
+    async def reset(self) -> None:
+        """RSET, a new EHLO, or a client that left in mid-transaction."""
+        ...
+
+    async def close(self) -> None:
+        """The session ended, however it ended."""
+        ...
+
+
+class Front(Protocol):
+    """What stands behind a listener."""
+
+    def conversation(self, client: Client) -> Conversation | Reply:
+        """The relay's side of a new session, or the 5yz greeting of a client that may not send here."""
+        ...
+
+
+# --- ledger ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidacy:
+    """One candidate of one mail, to be held before its copy is sent.
+
+    `copy_key` (this very mail to this candidate) makes the hold idempotent; `candidate_key` (this candidate at this
+    company, whatever the mail) makes the count and gives a resend the same link. Both are keyed hashes, hex.
+    `address`, `sender` and `message_id` go to the erasable personal record and nowhere else.
+    """
+
+    company: str
+    copy_key: str
+    candidate_key: str
+    ruleset: str
+    verdict: str
+    address: str
+    sender: str
+    message_id: str
+    language: str
+
+
+EntryState = Literal["held", "relayed", "visited", "registered", "released", "reversed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A durable hold: `relay` identifies it, `token` is what the candidate's link carries."""
+
+    relay: str
+    company: str
+    token: str
+    state: EntryState
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """What a token leads to. Nothing about the candidate but the language of the mail."""
+
+    company: str
+    relay: str
+    language: str
+    held_at: datetime
+
+
+class Links(Protocol):
+    """What the web needs to know of the ledger."""
+
+    async def by_token(self, token: str) -> LinkTarget | None:
+        """The relay that a token belongs to; None for unknown, erased or malformed tokens, in the same time."""
+        ...
+
+
+class Ledger(Links, Protocol):
+    """Credit entries and delivery records of one or many companies. Every method that writes is durable on return and
+    raises `LedgerError` if it could not be; none of them is ever retried blindly by its caller."""
+
+    async def hold(self, candidacy: Candidacy) -> Held:
+        """Hold a candidacy, or return the hold that this copy key has already (re-held if it was released)."""
+        ...
+
+    async def settle(self, held: Held) -> None:
+        """The upstream accepted the spliced copy: held → relayed. Idempotent."""
+        ...
+
+    async def release(self, held: Held, reason: str) -> None:
+        """The spliced copy was not delivered: held → released. A settled relay stays settled. Idempotent."""
+        ...
+
+    async def claim(self, mail_key: str) -> Record | None:
+        """Take the delivery record of this mail for one attempt, if there is an open one (None: there is none yet, and
+        the mail is claimed all the same). Raises `AlreadyClaimedError` while another attempt holds it."""
+        ...
+
+    async def record(self, mail_key: str, record: Record) -> None:
+        """Write a claimed mail's delivery record, whole."""
+        ...
+
+    async def close_record(self, mail_key: str) -> None:
+        """The final 2xx reached the client: forget the record."""
+        ...
+
+    def unclaim(self, mail_key: str) -> None:
+        """The attempt ended; the record stays as last written."""
+        ...
+
+
+class AlreadyClaimedError(Exception):
+    """Another attempt at the same mail is running."""

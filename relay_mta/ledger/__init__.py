@@ -1,0 +1,1 @@
+"""Stores for credit entries, personal records and delivery records; all fulfil `core.ports.Ledger`."""
