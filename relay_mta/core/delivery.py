@@ -357,7 +357,8 @@ class _Attempt:
             event = yield Write(record)
             assert isinstance(event, Written)
             self.stored = event.ok
-            self.written = record
+            if event.ok:
+                self.written = record
 
     def _mark(self, recipients: list[int]) -> Generator[Step, Event, None]:
         """Before a copy is sent its outcome is unknown, should we die: write that first, with all that is known."""

@@ -186,6 +186,10 @@ class Ledger(Links, Protocol):
         """The spliced copy was not delivered: held → released. A settled relay stays settled. Idempotent."""
         ...
 
+    async def pending(self, mail_key: str) -> bool:
+        """Whether an attempt at this mail is running or its delivery record is open."""
+        ...
+
     async def claim(self, mail_key: str) -> Record | None:
         """Take the delivery record of this mail for one attempt, if there is an open one (None: there is none yet, and
         the mail is claimed all the same). Raises `AlreadyClaimedError` while another attempt holds it."""
