@@ -1,0 +1,20 @@
+"""`relay-mta serve`: the relay and the web in one process, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from relay_mta import app
+from relay_mta.config import load
+
+
+@click.command()
+@click.option(
+    "--config", "-c", "path", type=click.Path(path_type=Path), default="config.toml", show_default=True, metavar="FILE"
+)
+@click.pass_context
+def serve(ctx: click.Context, path: Path) -> None:
+    """Relay mail until SIGTERM, which lets the mails in flight finish."""
+    ctx.exit(app.run(load(path)))

@@ -1,0 +1,145 @@
+"""What the operator reads: one function per event, one line per outcome (structlog; keys are stable, to be grepped).
+
+No address, subject, body, token or credential ever gets here: callers pass keyed hashes (`core.keys.pseudonym`). An
+error's own text is logged only where it is one of ours (`core.errors`), made of nothing that a mail contains; of any
+other exception the type and the place in our code are logged, never its text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TextIO
+
+import structlog
+
+from relay_mta.core.errors import RelayError
+
+_log = structlog.get_logger("relay_mta")
+
+
+class _Output:
+    """A stream that never stops a mail: lines that it does not take are dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # full, broken, or closed
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    log = debug = info = warning = error = critical = msg
+
+
+def configure(stream: TextIO | None = None) -> None:
+    """Write events as `key=value` lines with a UTC time stamp; to standard error unless told otherwise."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=lambda *_: _Output(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def started(*, version: str, listeners: Sequence[str], web: str, rules: str, companies: int) -> None:
+    """The relay accepts mail."""
+    _log.info(
+        "started",
+        version=version,
+        listeners=",".join(listeners),
+        web=web,
+        rules=rules,
+        companies=companies,
+    )
+
+
+def stopped(*, aborted: int) -> None:
+    """The relay has drained; `aborted` sessions did not end in time."""
+    _log.info("stopped", aborted=aborted)
+
+
+def stopping(*, seconds: float) -> None:
+    """A signal asked us to end; in-flight mails have so many seconds."""
+    _log.info("stopping", drain_seconds=seconds)
+
+
+def stranger(*, client: str) -> None:
+    """A client of no company was turned away. `client` is its network address."""
+    _log.warning("stranger", client=client)
+
+
+def outcome(
+    *,
+    id: str,
+    company: str,
+    sender: str,
+    recipients: Sequence[str],
+    size: int,
+    disposition: str,
+    reason: str,
+    score: float,
+    rules: str,
+    delivered: int,
+    relayed: int,
+    code: int,
+    enhanced: str,
+    milliseconds: int,
+) -> None:
+    """One mail's end: what was decided, why, and what the client was told."""
+    _log.info(
+        "outcome",
+        id=id,
+        company=company,
+        sender=sender,
+        recipients=",".join(recipients),
+        size=size,
+        disposition=disposition,
+        reason=reason,
+        score=score,
+        rules=rules,
+        delivered=delivered,
+        relayed=relayed,
+        code=code,
+        enhanced=enhanced,
+        ms=milliseconds,
+    )
+
+
+def fell_back(*, id: str, company: str, stage: str, error: BaseException) -> None:
+    """Something of ours failed; the original bytes go, nothing is charged."""
+    _log.warning("fell-back", id=id, company=company, stage=stage, error=described(error))
+
+
+def ledger_trouble(*, id: str, company: str, step: str, error: BaseException) -> None:
+    """The ledger did not take a step; the mail goes on."""
+    _log.error("ledger-trouble", id=id, company=company, step=step, error=described(error))
+
+
+def upstream_trouble(*, id: str, company: str, stage: str, error: BaseException) -> None:
+    """The upstream could not be reached, or a session broke."""
+    _log.warning("upstream-trouble", id=id, company=company, stage=stage, error=described(error))
+
+
+def in_doubt(*, id: str, company: str, recipients: int) -> None:
+    """The upstream was lost behind the final dot: nobody knows whether it has the mail."""
+    _log.warning("in-doubt", id=id, company=company, recipients=recipients)
+
+
+def defect(error: BaseException) -> None:
+    """An exception that nobody expected; the client got 451 and keeps the mail."""
+    _log.error("defect", error=described(error))
+
+
+def described(error: BaseException) -> str:
+    """Our own errors by their text, all others by type and place: their text may quote a mail."""
+    if isinstance(error, RelayError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
