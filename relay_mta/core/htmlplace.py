@@ -74,10 +74,16 @@ def below_place(tree: Tree, rows: Sequence[Row], after: int | None, end: int) ->
             if table is None or following < table.end or share.of(parent) >= _MAIN_SHARE:
                 break
             node = table
-        elif parent.name in _FLOW and (_is_block(node) or _is_unseen(parent.parent)):
+        elif parent.name in _FLOW and not _is_unseen(parent) and (_is_block(node) or _is_unseen(parent.parent)):
             break
         else:
             node = parent
+    if _is_unseen(node.parent):
+        # Mail builders give a cell no font size and what stands in it one: then the block goes inside, too.
+        last: PageElement = rows[after].last
+        while last.parent is not None and last is not node and not _is_unseen(last.parent):
+            last = last.parent
+        return last.close if isinstance(last, Element) else _end(last)
     return _revealed(tree, node, _end(node))
 
 

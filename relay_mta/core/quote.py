@@ -35,7 +35,7 @@ class Region(IntEnum):
 
 _SEPARATOR = re.compile(
     r"[\s*]*[-_=─━―－]{2,}\s*"
-    r"(?:(?:original|forwarded)\s+(?:message|appointment|e-?mail)|forwarded\s+by\b.{0,200}?"
+    r"(?:(?:original|forwarded)\s+(?:message|appointment|e-?mail)|forwarded\s+by\b.{0,250}?|on\b.{0,250}?\bwrote"
     r"|(?:元|転送|転送され|送信され|受信し|引用)(?:の|た)?\s*(?:メッセージ|メール)|以下、?\s*(?:元|転送)(?:の)?(?:メッセージ|メール)"
     r"|Ursprüngliche Nachricht|Weitergeleitete Nachricht|Message d'origine|Mensaje original|原始邮件|轉寄郵件|转发邮件)"
     r"\s*[-_=─━―－]{2,}[\s*]*$",
@@ -122,7 +122,7 @@ _ANSWER = 10
 
 def _history_start(lines: Sequence[str], regions: Sequence[Region]) -> int:
     """Where a separator or header block begins after which everything is history; len(lines) if nowhere."""
-    index, count = 0, len(lines)
+    index, count, tries = 0, len(lines), 1000  # tries: lines that end in a colon; a mail has a few
     while index < count:
         line = lines[index][:_REACH]
         if regions[index] is Region.NEW and line:
@@ -134,7 +134,8 @@ def _history_start(lines: Sequence[str], regions: Sequence[Region]) -> int:
                     return _with_ruler(lines, regions, index)
                 index = after
                 continue
-            if line.rstrip().endswith((":", "：")):
+            if tries and line.rstrip().endswith((":", "：")):
+                tries -= 1
                 begin = _lone_attribution(lines, regions, index)
                 if begin is not None:
                     return begin

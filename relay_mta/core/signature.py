@@ -77,7 +77,7 @@ def blank(line: str) -> bool:
 def signature_start(lines: Sequence[str], begin: int, end: int) -> int:
     """Where the signature begins in lines[begin:end]; `end` if there is none."""
     found = end
-    written = seen = 0
+    written = devices = 0
     for index in range(end - 1, max(begin, end - 80) - 1, -1):
         line = lines[index][:_REACH]
         if blank(line):
@@ -90,10 +90,9 @@ def signature_start(lines: Sequence[str], begin: int, end: int) -> int:
             if index + 1 < end and _is_contact(lines, index + 1, end, rulers=True):
                 found = index
             continue
-        if _DEVICE.match(line) and not seen and len(line) < 100:
-            found = index
-            seen -= 1
-        seen += 1
+        if written == devices and len(line) < 100 and _DEVICE.match(line):
+            found = index  # nothing but such lines follows
+            devices += 1
         written += 1
         if written > _SIGNATURE_LINES:
             break
