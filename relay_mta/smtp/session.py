@@ -1,0 +1,345 @@
+"""The SMTP session that a client meets: a command loop that keeps out of the way between it and a `Conversation`.
+
+What it promises:
+
+* MAIL, RCPT and the mail reach the `Conversation` as the client wrote them; its replies reach the client as they are.
+* Only CR LF . CR LF ends a mail (RFC 5321 §4.1.1.4), and lines may have any length and any bytes.
+* A client that leaves does not interrupt `Conversation.data`: a delivery under way gets to its end. `written` follows
+  only if the final reply went out to a client that was still there, `reset` otherwise.
+* An exception of ours is 451 4.3.0 for the client and the exception for `on_error`; never a 5yz and never its text.
+* A mail is held in memory once, under the shared budget, and everything a client can make us wait for or hold is
+  bounded by `Limits`.
+
+What it does not: AUTH, BDAT, PROXY, nor any judgement of addresses and parameters.
+
+RFCs: 5321; 2920 (PIPELINING); 2034 (ENHANCEDSTATUSCODES); 3207 (STARTTLS); 8314 §3 (implicit TLS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from relay_mta.core.ports import Conversation
+from relay_mta.core.reply import NO_MEMORY, START_DATA, TROUBLE, Reply
+from relay_mta.smtp.answers import (
+    BAD_ARGUMENT,
+    BAD_BYTES,
+    BAD_FORWARD_PATH,
+    BAD_REVERSE_PATH,
+    BYE,
+    HELLO_FIRST,
+    HELP,
+    MAIL_FIRST,
+    NESTED_MAIL,
+    NO_RECIPIENTS,
+    NO_SYNCHRONISATION,
+    NO_VRFY,
+    NOT_IMPLEMENTED,
+    OK,
+    RCPT_FIRST,
+    SHUTTING_DOWN,
+    TLS_ACTIVE,
+    TOO_BIG,
+    TOO_LONG,
+    TOO_MANY_ERRORS,
+    TOO_MANY_SESSIONS,
+    TOO_SLOW,
+    UNKNOWN,
+)
+from relay_mta.smtp.budget import Lease
+from relay_mta.smtp.commands import PROTOCOLS_OF_OTHERS, path_argument, split
+from relay_mta.smtp.connection import CLIENT_GONE, Connection, ListenerState
+from relay_mta.smtp.data import MailTooSlowError, receive
+
+
+async def _reset(conversation: Conversation) -> None:
+    await conversation.reset()
+
+
+async def _written(conversation: Conversation) -> None:
+    await conversation.written()
+
+
+async def _close(conversation: Conversation) -> None:
+    await conversation.close()
+
+
+class Session(Connection):
+    """One connection. `smtp_VERB` methods are found by their names (aiosmtpd's command table)."""
+
+    def __init__(self, listener: ListenerState) -> None:
+        super().__init__(listener)
+        self._conversation: Conversation | None = None
+        self._helo = False
+        self._bad = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """The transaction's state here; the conversation is told separately."""
+        self._in_transaction = False
+        self._declared_size: int | None = None
+        self._accepted = 0
+        self._refused = 0
+
+    async def _fault(self, answer: Reply) -> None:
+        """Answer a command that is wrong in itself; too many of them end the session."""
+        self._bad += 1
+        await self._send(answer if self._bad <= self._limits.bad_commands else TOO_MANY_ERRORS)
+
+    # --- the session ---
+
+    async def _handle_client(self) -> None:
+        """The session's task, from the greeting to the end. Replaces aiosmtpd's loop."""
+        try:
+            await self._converse()
+        except Exception as error:
+            self._listener.on_error(error)
+            await self._send(TROUBLE)
+        finally:
+            self._hang_up()
+            try:
+                await self._tell(_close)
+            finally:
+                self._listener.sessions.pop(self, None)
+
+    async def _converse(self) -> None:
+        if len(self._listener.sessions) > self._limits.connections:
+            await self._send(TOO_MANY_SESSIONS)
+            return
+        front = self._listener.front.conversation(self._client)
+        if isinstance(front, Reply):
+            await self._send(front)
+            return
+        self._conversation = front
+        await self._send(Reply(220, (f"{self._listener.hostname} ESMTP".encode(),)))
+        while not self._ending and self._connected:
+            if self._listener.draining and not self._in_transaction:
+                await self._send(SHUTTING_DOWN)
+                return
+            line = await self._read_command()
+            if line is None:
+                return
+            try:
+                await self._obey(line)
+            except Exception as error:
+                self._listener.on_error(error)
+                await self._drop_transaction()
+                await self._send(TROUBLE)
+
+    async def _obey(self, line: bytes) -> None:
+        if len(line) > self._limits.line:
+            await self._fault(TOO_LONG)
+            return
+        if b"\0" in line or b"\r" in line:
+            await self._fault(BAD_BYTES)
+            return
+        verb, argument = split(line)
+        if verb in PROTOCOLS_OF_OTHERS:
+            self.abort()
+            return
+        method: Callable[[str], Awaitable[None]] | None = self._smtp_methods.get(verb)
+        await (method(argument) if method is not None else self._fault(UNKNOWN))
+
+    async def _tell(self, method: Callable[[Conversation], Awaitable[None]]) -> None:
+        """Tell the conversation something that has no reply."""
+        if self._conversation is None:
+            return
+        try:
+            await method(self._conversation)
+        except Exception as error:
+            self._listener.on_error(error)
+
+    async def _drop_transaction(self) -> None:
+        self._forget()
+        await self._tell(_reset)
+
+    async def _send_off(self) -> None:
+        """RFC 2920 violated where it is dangerous: what follows might be a mail's text, or smuggled."""
+        await self._send(NO_SYNCHRONISATION)
+        self._ending = True
+
+    # --- commands (RFC 5321 §4.1.1) ---
+
+    async def smtp_EHLO(self, argument: str) -> None:
+        await self._hello(argument, esmtp=True)
+
+    async def smtp_HELO(self, argument: str) -> None:
+        await self._hello(argument, esmtp=False)
+
+    async def _hello(self, argument: str, *, esmtp: bool) -> None:
+        if not argument:
+            await self._fault(BAD_ARGUMENT)
+            return
+        if self._talks_too_early():
+            await self._send_off()
+            return
+        if self._helo:
+            await self._drop_transaction()  # RFC 5321 §4.1.4: EHLO is also a RSET
+        self._helo = True
+        self._client = replace(self._client, helo=argument, esmtp=esmtp)
+        lines = [self._listener.hostname]
+        if esmtp and self._conversation is not None:
+            lines += ["PIPELINING", "ENHANCEDSTATUSCODES"]
+            if self._listener.tls == "starttls" and not self._client.tls:
+                lines.append("STARTTLS")
+            lines += self._conversation.extensions()
+        await self._send(Reply(250, tuple(line.encode("utf-8", "surrogateescape") for line in lines)))
+
+    async def smtp_STARTTLS(self, argument: str) -> None:
+        context = self._listener.ssl_context
+        if argument:
+            await self._fault(BAD_ARGUMENT)
+        elif self._client.tls:
+            await self._fault(TLS_ACTIVE)
+        elif self._listener.tls != "starttls" or context is None:
+            await self._fault(NOT_IMPLEMENTED)
+        else:
+            # RFC 3207 §4.2: whatever was said in clear is forgotten.
+            await self._drop_transaction()
+            self._helo = False
+            await self._start_tls(context)
+
+    async def smtp_MAIL(self, argument: str) -> None:
+        if not self._helo:
+            await self._fault(HELLO_FIRST)
+            return
+        if self._in_transaction:
+            await self._fault(NESTED_MAIL)
+            return
+        if self._listener.draining:
+            await self._send(SHUTTING_DOWN)
+            return
+        try:
+            path = path_argument(argument, "FROM:")
+        except ValueError:
+            await self._fault(BAD_REVERSE_PATH)
+            return
+        if path is None:
+            await self._fault(BAD_ARGUMENT)
+            return
+        if path.size is not None and path.size > self._listener.max_size:
+            await self._send(TOO_BIG)  # RFC 1870 §6.1
+            return
+        answer = await self._talk.mail(self._client, path.path, path.params)
+        if answer.accepted:
+            self._in_transaction = True
+            self._declared_size = path.size
+        await self._send(answer)
+
+    async def smtp_RCPT(self, argument: str) -> None:
+        if not self._in_transaction:
+            await self._fault(MAIL_FIRST if self._helo else HELLO_FIRST)
+            return
+        try:
+            path = path_argument(argument, "TO:")
+        except ValueError:
+            path = None
+            answer = BAD_FORWARD_PATH
+        else:
+            answer = BAD_ARGUMENT
+        if path is None or not path.path:
+            self._refused += 1
+            await self._fault(answer if path is None else BAD_FORWARD_PATH)
+            return
+        answer = await self._talk.rcpt(path.path, path.params)
+        if answer.accepted:
+            self._accepted += 1
+        else:
+            self._refused += 1
+        await self._send(answer)
+
+    @property
+    def _talk(self) -> Conversation:
+        if self._conversation is None:
+            raise RuntimeError("a command before the conversation began")
+        return self._conversation
+
+    async def smtp_DATA(self, argument: str) -> None:
+        if self._talks_too_early():
+            await self._send_off()
+        elif argument:
+            await self._fault(BAD_ARGUMENT)
+        elif not self._in_transaction:
+            await self._fault(MAIL_FIRST if self._helo else HELLO_FIRST)
+        elif not self._accepted:
+            await self._fault(NO_RECIPIENTS if self._refused else RCPT_FIRST)
+        else:
+            lease = self._listener.budget.reserve(self._declared_size or self._limits.reserve)
+            if lease is None:
+                await self._send(NO_MEMORY)
+                return
+            with lease:
+                await self._take_mail(lease)
+
+    async def _take_mail(self, lease: Lease) -> None:
+        """From the 354 to the final reply."""
+        if not await self._send(START_DATA):
+            await self._drop_transaction()
+            return
+        try:
+            received = await receive(
+                self._reader,
+                lambda: self._bytes_in,
+                lease=lease,
+                max_size=self._listener.max_size,
+                limits=self._limits,
+            )
+        except MailTooSlowError:
+            await self._drop_transaction()
+            await self._send(TOO_SLOW)
+            return
+        except CLIENT_GONE:
+            self._ending = True
+            await self._drop_transaction()
+            return
+        if received.raw is None:
+            await self._drop_transaction()
+            await self._send(TOO_BIG if received.too_big else NO_MEMORY)
+            return
+        raw, normalised = received.raw, received.normalised
+        del received
+        answer = await self._talk.data(raw, normalised=normalised)
+        del raw
+        self._forget()
+        if answer.accepted:
+            self._bad = 0
+        # A client that closed its side may be gone or may be waiting for the reply: it gets one, but nothing that
+        # depends on its having read it is done.
+        if await self._send(answer) and not self._client_ended:
+            await self._tell(_written)
+        else:
+            await self._tell(_reset)
+
+    async def smtp_RSET(self, argument: str) -> None:
+        if argument:
+            await self._fault(BAD_ARGUMENT)
+            return
+        await self._drop_transaction()
+        await self._send(OK)
+
+    async def smtp_NOOP(self, argument: str) -> None:
+        await self._send(OK)
+
+    async def smtp_QUIT(self, argument: str) -> None:
+        if argument:
+            await self._fault(BAD_ARGUMENT)
+            return
+        await self._send(BYE)
+        self._ending = True
+
+    async def smtp_VRFY(self, argument: str) -> None:
+        await (self._send(NO_VRFY) if argument else self._fault(BAD_ARGUMENT))
+
+    async def smtp_HELP(self, argument: str) -> None:
+        await self._send(HELP)
+
+    async def smtp_EXPN(self, argument: str) -> None:
+        await self._fault(NOT_IMPLEMENTED)
+
+    async def smtp_BDAT(self, argument: str) -> None:
+        # Not offered. A chunk that stands behind it is not commands: reading on would obey a mail's text.
+        await (self._send_off() if self._talks_too_early() else self._fault(NOT_IMPLEMENTED))
+
+    async def smtp_AUTH(self, argument: str) -> None:
+        await self._fault(NOT_IMPLEMENTED)
