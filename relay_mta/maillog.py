@@ -121,6 +121,11 @@ def ledger_trouble(*, id: str, company: str, step: str, error: BaseException) ->
     _log.error("ledger-trouble", id=id, company=company, step=step, error=described(error))
 
 
+def journal_torn(*, size: int) -> None:
+    """The journal's last write had not been finished when the process ended; nobody was told that it was durable."""
+    _log.warning("journal-torn", bytes=size)
+
+
 def upstream_trouble(*, id: str, company: str, stage: str, error: BaseException) -> None:
     """The upstream could not be reached, or a session broke."""
     _log.warning("upstream-trouble", id=id, company=company, stage=stage, error=described(error))

@@ -1,0 +1,158 @@
+"""What the relay would do with a mail that lies in a file: the same decisions and the same bytes, without a server.
+
+Used by `relay-mta check` and the demo. Nothing is recorded; the tokens in the copies are samples that open nothing. The
+`Received` field, which only a real transit can write, is left out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from relay_mta import shipped
+from relay_mta.config import Config
+from relay_mta.core import disposition, trace
+from relay_mta.core.address import domain_of, same_path, within
+from relay_mta.core.block import BlockTemplates
+from relay_mta.core.company import Agency, Company
+from relay_mta.core.disposition import Disposition, Role
+from relay_mta.core.envelope import Envelope, Recipient
+from relay_mta.core.errors import SpliceError
+from relay_mta.core.link import token, url
+from relay_mta.core.message import Message, index
+from relay_mta.core.ports import Chunks
+from relay_mta.core.rules import RuleSet
+from relay_mta.core.splice import apply, plan
+from relay_mta.core.verdict import Hit
+
+SAMPLE_BASE_URL = "https://relay.example.jp"
+SAMPLE_AGENCY = Agency("サンプル人材紹介株式会社", "https://agency.example/register")
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """One recipient: `copy` counts the copies from 1; `relayed` says whether that copy carries a link."""
+
+    address: str
+    role: Role
+    relayed: bool
+    copy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the relay would do with one mail, and why. `texts_*` pair a part's label with its decoded text."""
+
+    verdict: Literal["rejection", "none", "exempt"]
+    reason: str
+    score: float
+    threshold: float
+    hits: tuple[Hit, ...]
+    recipients: tuple[Reached, ...]
+    copies: tuple[Chunks, ...]
+    texts_before: tuple[tuple[str, str], ...]
+    texts_after: tuple[tuple[str, str], ...]
+
+
+class Examiner:
+    """Holds the rules and templates; without a configuration the From domain counts as the company's own."""
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        templates: BlockTemplates,
+        companies: Sequence[Company] = (),
+        base_url: str = SAMPLE_BASE_URL,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._rules = rules
+        self._templates = templates
+        self._companies = tuple(companies)
+        self._base_url = base_url
+        self._random = random
+
+    @classmethod
+    def from_config(cls, config: Config | None) -> Examiner:
+        """The rules and companies of a configuration, or the shipped rules alone. Raises `RuleError`."""
+        templates = BlockTemplates.parse(shipped.templates())
+        if config is None:
+            return cls(RuleSet.parse(shipped.rules()), templates)
+        files = shipped.rules() if config.rules_directory is None else shipped.read_rules(config.rules_directory)
+        rules = RuleSet.parse(files)
+        return cls(rules, templates, [c.company for c in config.companies], config.web.base_url)
+
+    def examine(self, raw: bytes, to: Sequence[str] = ()) -> Examination:
+        """Examine one mail (CRLF line ends); `to` replaces the recipients that its header names."""
+        message = index(raw)
+        sender = disposition.named(message, "from").paths or disposition.named(message, "sender").paths
+        paths = list(to) or [path for name in ("to", "cc", "bcc") for path in disposition.named(message, name).paths]
+        envelope = Envelope(sender[0] if sender else "", tuple(Recipient(path) for path in dict.fromkeys(paths)))
+        company = self._company(envelope.reverse_path)
+        if company is None:
+            empty = Disposition("exempt", "unknown-company", tuple("cc" for _ in envelope.recipients))
+            return self._examination(message, envelope, empty, {})
+        bare = message.trouble == "ambiguous:bare-newline"
+        found = disposition.decide(
+            message, envelope, company=company, rules=self._rules, base_url=self._base_url, normalised=bare
+        )
+        copies: dict[int, Chunks] = {}
+        if found.kind == "relay" and company.mode == "relay":
+            try:
+                copies = {i: self._spliced(message, company, found) for i in found.candidates}
+            except SpliceError as error:
+                found = Disposition("exempt", error.reason, found.roles, verdict=found.verdict)
+        return self._examination(message, envelope, found, copies)
+
+    def _company(self, sender: str) -> Company | None:
+        domain = domain_of(sender)
+        if not self._companies:
+            agency, base = SAMPLE_AGENCY, domain or "example.jp"
+            return Company(id="sample", name=base, domains=(base,), agency=agency, mode="relay")
+        named = [company for company in self._companies if within(domain, company.domains)]
+        if named or len(self._companies) > 1:
+            return named[0] if named else None
+        return self._companies[0]
+
+    def _spliced(self, message: Message, company: Company, found: Disposition) -> Chunks:
+        assert found.verdict is not None
+        link = url(self._base_url, token(self._random(16)))
+        block = self._templates.render(
+            found.verdict.language, company=company.name, agency=company.agency.name, link=link
+        )
+        return apply(message.raw, (*trace.edits(message, b""), *plan(message, block)))
+
+    @staticmethod
+    def _examination(
+        message: Message, envelope: Envelope, found: Disposition, spliced: dict[int, Chunks]
+    ) -> Examination:
+        order = {i: position for position, i in enumerate(spliced, 1)}
+        by_path = {same_path(envelope.recipients[i].forward_path): position for i, position in order.items()}
+        rest = len(order) + 1
+        reached = tuple(
+            Reached(r.forward_path, role, copy < rest, copy)
+            for r, role in zip(envelope.recipients, found.roles, strict=True)
+            for copy in (by_path.get(same_path(r.forward_path), rest),)
+        )
+        original = apply(message.raw, trace.edits(message, b""))
+        copies = tuple(spliced.values())
+        if not copies or any(not r.relayed for r in reached):
+            copies = (*copies, original)
+        verdict = found.verdict
+        kind: Literal["rejection", "none", "exempt"] = "rejection" if found.kind == "relay" else "none"
+        return Examination(
+            verdict="exempt" if found.kind == "exempt" else kind,
+            reason=found.reason,
+            score=verdict.score if verdict else 0.0,
+            threshold=verdict.threshold if verdict else 0.0,
+            hits=verdict.hits if verdict else (),
+            recipients=reached,
+            copies=copies,
+            texts_before=_texts(message),
+            texts_after=_texts(index(b"".join(copies[0]))) if spliced else _texts(message),
+        )
+
+
+def _texts(message: Message) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{text.part.content_type} (part {text.part.index})", text.text) for text in message.texts)

@@ -1,0 +1,373 @@
+"""One mail's way through the relay, from its last byte to the client's reply: the only place where effects are ordered.
+
+    earlier attempt?  →  index  →  decide  →  hold  →  splice  →  deliver (core.delivery says in which order)  →  reply
+
+Promises: the upstream's replies are the client's replies; a failure of ours in judging, splicing or the ledger sends
+the original bytes, charges nothing and is logged; trouble of ours is 451, never 5xx. What to do is decided in `core`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from relay_mta import maillog
+from relay_mta.core import delivery, dsn, keys, trace
+from relay_mta.core.address import person, same_path
+from relay_mta.core.block import BlockTemplates
+from relay_mta.core.company import Company
+from relay_mta.core.delivery import Answer, Done, Event, Job, Record, Step, Transmitted, Written
+from relay_mta.core.disposition import Disposition, decide
+from relay_mta.core.envelope import Client, Envelope
+from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
+from relay_mta.core.link import url
+from relay_mta.core.message import Message, index
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
+from relay_mta.core.reply import BUSY, LOOP, Reply
+from relay_mta.core.rules import RuleSet
+from relay_mta.core.splice import apply, plan
+from relay_mta.core.verdict import Verdict
+from relay_mta.line import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every transaction needs, whoever the company is. `now` is in UTC; `unique` makes transaction ids."""
+
+    hostname: str
+    base_url: str
+    max_received: int
+    secret: bytes
+    ledger: Ledger
+    rules: RuleSet
+    templates: BlockTemplates
+    now: Callable[[], datetime]
+    unique: Callable[[], str]
+
+
+@dataclass(slots=True)
+class _Copies:
+    """The bytes to send: the original, and a spliced copy with its hold for each candidate (by recipient index)."""
+
+    original: Chunks
+    spliced: dict[int, Chunks] = field(default_factory=dict)
+    held: dict[int, Held] = field(default_factory=dict)
+
+
+class Transaction:
+    """One accepted MAIL with its RCPTs, from DATA to the final reply. `upstream_name` is for the DSN only."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        company: Company,
+        line: Line,
+        client: Client,
+        envelope: Envelope,
+        *,
+        upstream_name: str,
+        hide_client: bool,
+    ) -> None:
+        self._setting = setting
+        self._company = company
+        self._line = line
+        self._client = client
+        self._envelope = envelope
+        self._upstream_name = upstream_name
+        self._hide_client = hide_client
+        self._started = time.monotonic()
+        self._id = setting.unique()
+        self._digest = b""
+        self._mail_key: str | None = None  # set while this attempt holds the mail's claim
+        self._recorded = False  # the store has a delivery record of this mail
+        self._answer: Answer | None = None
+
+    async def run(self, raw: bytes, *, normalised: bool) -> Reply:
+        """Deliver one mail; the reply is final. `written` or `abandon` must follow."""
+        message = index(raw)
+        if trace.hops(message) >= self._setting.max_received:
+            self._log(None, Answer(LOOP, None), len(raw), reason="loop")
+            return LOOP
+        disposition: Disposition | None = None
+        self._digest = message.body_digest()
+        try:
+            key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, self._digest)
+            earlier = await self._earlier(key)
+            if earlier is None:
+                disposition = self._decide(message, normalised=normalised)
+                wanted = disposition.candidates if self._company.mode == "relay" else ()
+                if wanted and self._mail_key is None:
+                    earlier = await self._claim(key)
+                    wanted = wanted if self._mail_key is not None else ()
+            if earlier is not None:
+                wanted = self._recorded_candidates(earlier)
+        except AlreadyClaimedError:
+            self._log(None, Answer(BUSY, None), len(raw), reason="busy")
+            return BUSY
+        copies = await self._copies(message, disposition, wanted)
+        job = Job(self._envelope.reverse_path, self._envelope.recipients, frozenset(copies.spliced), earlier)
+        answer = self._answer = await self._deliver(job, message, copies)
+        self._log(disposition, answer, len(raw), reason="retry" if earlier else "")
+        return answer.reply
+
+    async def written(self) -> None:
+        """The final reply was written to a client still connected: a final 2xx closes the record."""
+        answer = self._answer
+        if self._mail_key and self._recorded and answer is not None and answer.reply.accepted:
+            try:
+                await self._write(answer.acknowledged)
+            except LedgerError as error:
+                maillog.ledger_trouble(id=self._id, company=self._company.id, step="close", error=error)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """The attempt ended; the record, if any, stays as last written."""
+        if self._mail_key is not None:
+            self._setting.ledger.unclaim(self._mail_key)
+            self._mail_key = None
+
+    # -- before the delivery --
+
+    async def _earlier(self, key: str) -> Record | None:
+        """The open delivery record of this very mail: an earlier attempt decides, whatever the rules say by now."""
+        try:
+            waiting = await self._setting.ledger.pending(key)
+        except LedgerError as error:
+            maillog.ledger_trouble(id=self._id, company=self._company.id, step="pending", error=error)
+            return None
+        return await self._claim(key) if waiting else None
+
+    async def _claim(self, key: str) -> Record | None:
+        """Keep a second attempt at the same mail away; its delivery record, if one is open.
+
+        Raises `AlreadyClaimedError`. If the store is away nothing is claimed, and the mail must go out in one copy.
+        """
+        try:
+            record = await self._setting.ledger.claim(key)
+        except LedgerError as error:
+            maillog.ledger_trouble(id=self._id, company=self._company.id, step="claim", error=error)
+            return None
+        self._mail_key = key
+        self._recorded = record is not None
+        return record
+
+    def _decide(self, message: Message, *, normalised: bool) -> Disposition:
+        try:
+            return decide(
+                message,
+                self._envelope,
+                company=self._company,
+                rules=self._setting.rules,
+                base_url=self._setting.base_url,
+                normalised=normalised,
+            )
+        except Exception as error:  # promise 4: whatever goes wrong in judging, the mail goes on as it came
+            maillog.fell_back(id=self._id, company=self._company.id, stage="judging", error=error)
+            return Disposition("exempt", "error:judging", ())
+
+    def _recorded_candidates(self, record: Record) -> tuple[int, ...]:
+        """Those whose copy an earlier attempt meant to splice and did not finish; one index for each forward path."""
+        if record.deferrals >= delivery.MAX_DEFERRALS or self._company.mode != "relay":
+            return ()
+        found: dict[str, int] = {}
+        for i, recipient in enumerate(self._envelope.recipients):
+            known = record.of(recipient.forward_path)
+            if known is not None and known.spliced and known.status in ("pending", "unknown"):
+                found.setdefault(same_path(recipient.forward_path), i)
+        return tuple(found.values())
+
+    async def _copies(self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...]) -> _Copies:
+        """Hold and splice for each candidate. One that fails gets the original like everyone else."""
+        edits = trace.edits(message, self._received())
+        copies = _Copies(apply(message.raw, edits))
+        for i in candidates:
+            held: Held | None = None
+            try:
+                verdict = disposition.verdict if disposition else None
+                verdict = verdict or self._setting.rules.judge(message)  # a retry: for the language and the books only
+                held = await self._setting.ledger.hold(self._candidacy(message, verdict, i))
+                if held.state in ("released", "reversed"):
+                    continue
+                block = self._setting.templates.render(
+                    verdict.language,
+                    company=self._company.name,
+                    agency=self._company.agency.name,
+                    link=url(self._setting.base_url, held.token),
+                )
+                copies.spliced[i] = apply(message.raw, (*edits, *plan(message, block)))
+                copies.held[i] = held
+            except Exception as error:  # promise 4
+                stage = "hold" if held is None else "splice"
+                maillog.fell_back(id=self._id, company=self._company.id, stage=stage, error=error)
+                if held is not None:
+                    await self._release(held, error.reason if isinstance(error, SpliceError) else "error:splice")
+                if isinstance(error, LedgerError):
+                    break  # no further waiting for a store that is away
+        return copies
+
+    def _received(self) -> bytes:
+        return trace.received(
+            hostname=self._setting.hostname,
+            client=self._client,
+            envelope=self._envelope,
+            id=self._id,
+            now=self._setting.now(),
+            hide_client=self._hide_client,
+        )
+
+    def _candidacy(self, message: Message, verdict: Verdict, i: int) -> Candidacy:
+        setting, company, path = self._setting, self._company.id, self._envelope.recipients[i].forward_path
+        return Candidacy(
+            company=company,
+            copy_key=keys.copy_key(setting.secret, company, self._envelope.reverse_path, same_path(path), self._digest),
+            candidate_key=keys.candidate_key(setting.secret, company, person(path)),
+            ruleset=setting.rules.hash,
+            verdict=f"{verdict.reason} {verdict.score:g}/{verdict.threshold:g}",
+            address=path,
+            sender=self._envelope.reverse_path,
+            message_id=message.first("message-id") or "",
+            language=verdict.language,
+        )
+
+    # -- the delivery: steps of core.delivery, carried out --
+
+    async def _deliver(self, job: Job, message: Message, copies: _Copies) -> Answer:
+        began = time.monotonic()
+        machine = delivery.deliver(job)
+        try:
+            step = next(machine)
+            while True:
+                event = await self._carry_out(step, message, copies)
+                if isinstance(event, Transmitted) and time.monotonic() - began > self._company.split_deadline:
+                    event = replace(event, late=True)
+                step = machine.send(event)
+        except StopIteration as stop:
+            answer: Answer = stop.value
+            return answer
+
+    async def _carry_out(self, step: Step, message: Message, copies: _Copies) -> Event:
+        match step:
+            case delivery.Write(record):
+                try:
+                    await self._write(record)
+                except LedgerError as error:
+                    maillog.ledger_trouble(id=self._id, company=self._company.id, step="record", error=error)
+                    return Written(ok=False)
+                return Written()
+            case delivery.Settle(i):
+                await self._settle(copies.held[i])
+                return Done()
+            case delivery.Release(i, reason):
+                await self._release(copies.held[i], reason)
+                return Done()
+            case delivery.Report(refusals):
+                return await self._report(message, refusals)
+            case delivery.Transmit():
+                body = copies.spliced[step.recipients[0]] if step.spliced else copies.original
+                return await self._transmit(step, body)
+
+    async def _transmit(self, step: delivery.Transmit, body: Chunks) -> Transmitted:
+        refusals: dict[int, Reply] = {}
+        try:
+            if not step.mirrored or not self._line.alive:
+                if step.mirrored:
+                    return Transmitted("lost")  # it idled out while the client was uploading
+                answer = await self._line.mail(self._client, self._envelope.reverse_path, self._envelope.params)
+                if not answer.accepted:
+                    return Transmitted("changed") if step.strict else Transmitted("replied", answer)
+                for i in step.recipients:
+                    recipient = self._envelope.recipients[i]
+                    said = await self._line.rcpt(recipient.forward_path, recipient.params)
+                    if not said.accepted:
+                        refusals[i] = said
+                if refusals and step.strict:
+                    return Transmitted("changed")
+                if len(refusals) == len(step.recipients):
+                    return Transmitted("replied", None, refusals)
+            return Transmitted("replied", await self._line.data(body), refusals)
+        except UpstreamError as error:
+            maillog.upstream_trouble(id=self._id, company=self._company.id, stage="transaction", error=error)
+            return Transmitted("lost")
+        except OutcomeUnknownError:
+            maillog.in_doubt(id=self._id, company=self._company.id, recipients=len(step.recipients) - len(refusals))
+            return Transmitted("unknown", None, refusals)
+
+    async def _report(self, message: Message, refusals: tuple[tuple[int, Reply], ...]) -> Transmitted:
+        """Hand the sender a DSN through the same upstream (RFC 3464), with the null reverse-path (RFC 5321 §6.1)."""
+        envelope = self._envelope
+        body = dsn.report(
+            hostname=self._setting.hostname,
+            upstream=self._upstream_name,
+            envelope=envelope,
+            failures=[dsn.Failure(envelope.recipients[i], answer) for i, answer in refusals],
+            header=message.raw[: message.parts[0].body_start],
+            now=self._setting.now(),
+            unique=self._setting.unique(),
+        )
+        utf8 = () if envelope.reverse_path.isascii() else ("SMTPUTF8",)
+        try:
+            answer = await self._line.mail(self._client, "", utf8)
+            if answer.accepted:
+                answer = await self._line.rcpt(envelope.reverse_path, ())
+            if answer.accepted:
+                answer = await self._line.data((body,))
+            return Transmitted("replied", answer)
+        except UpstreamError as error:
+            maillog.upstream_trouble(id=self._id, company=self._company.id, stage="dsn", error=error)
+            return Transmitted("lost")
+        except OutcomeUnknownError as error:
+            maillog.upstream_trouble(id=self._id, company=self._company.id, stage="dsn", error=error)
+            return Transmitted("unknown")
+
+    # -- the books: none of these stops a mail --
+
+    async def _write(self, record: Record | None) -> None:
+        if self._mail_key is None:
+            raise LedgerError("the mail's delivery record is not claimed")
+        if record is not None:
+            await self._setting.ledger.record(self._mail_key, record)
+        elif self._recorded:
+            await self._setting.ledger.close_record(self._mail_key)
+        self._recorded = record is not None
+
+    async def _settle(self, held: Held) -> None:
+        try:
+            await self._setting.ledger.settle(held)
+        except LedgerError as error:
+            maillog.ledger_trouble(id=self._id, company=self._company.id, step="settle", error=error)
+
+    async def _release(self, held: Held, reason: str) -> None:
+        try:
+            await self._setting.ledger.release(held, reason)
+        except LedgerError as error:
+            maillog.ledger_trouble(id=self._id, company=self._company.id, step="release", error=error)
+
+    def _log(self, disposition: Disposition | None, answer: Answer, size: int, *, reason: str = "") -> None:
+        """The one line of this mail's outcome."""
+        verdict = disposition.verdict if disposition else None
+        why = disposition.reason if disposition else reason
+        if disposition and disposition.kind == "exempt" and verdict is not None:
+            why = f"{why} (rejection, score {verdict.score:g})"  # what is being missed is counted, too
+        kind: str = disposition.kind if disposition else "none"
+        if kind == "relay" and self._company.mode == "observe":
+            kind = "observe"
+        maillog.outcome(
+            id=self._id,
+            company=self._company.id,
+            sender=keys.pseudonym(self._setting.secret, person(self._envelope.reverse_path)),
+            recipients=[
+                keys.pseudonym(self._setting.secret, person(r.forward_path)) for r in self._envelope.recipients
+            ],
+            size=size,
+            disposition=kind,
+            reason=why,
+            score=verdict.score if verdict else 0.0,
+            rules=self._setting.rules.hash,
+            delivered=answer.delivered,
+            relayed=answer.relayed,
+            code=answer.reply.code,
+            enhanced=answer.reply.enhanced,
+            milliseconds=round((time.monotonic() - self._started) * 1000),
+        )

@@ -1,0 +1,174 @@
+"""Who is a candidate, and what exempts a mail; each reason word once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from relay_mta import shipped
+from relay_mta.core.company import Agency, Company
+from relay_mta.core.disposition import Disposition, decide
+from relay_mta.core.envelope import Envelope, Recipient
+from relay_mta.core.message import index
+from relay_mta.core.rules import RuleSet
+
+RULES = RuleSet.parse(shipped.rules())
+BASE = "https://relay.example.jp"
+TOKEN = "abcdefghijklmnopqrstuvwxyz"[:26]
+HR, TARO, HANAKO = "hr@acme.example.jp", "taro@mail.example", "hanako@mail.example"
+
+REJECTION = (
+    "山田太郎 様\r\n\r\n先日は当社の採用選考にご応募いただき、ありがとうございました。\r\n"
+    "慎重に選考を進めました結果、誠に残念ながら、今回は採用を見送らせていただくことになりました。\r\n"
+    "末筆ながら、山田様の今後のご活躍をお祈り申し上げます。\r\n\r\n株式会社アクメ 採用担当\r\n"
+)
+
+
+def company(**changes: object) -> Company:
+    values: dict[str, object] = {
+        "id": "acme",
+        "name": "株式会社アクメ",
+        "domains": ("acme.example.jp",),
+        "partners": ("agent.example", "vendor@free.example"),
+        "agency": Agency("サンプル人材紹介", "https://agency.example/"),
+        "mode": "relay",
+    }
+    return Company(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def mail(*fields: str, to: str = TARO, body: str = REJECTION, kind: str = "text/plain; charset=utf-8") -> bytes:
+    head = [
+        "From: <hr@acme.example.jp>",
+        f"To: {to}",
+        "Subject: =?utf-8?B?6YG46ICD57WQ5p6c44Gu44GK55+l44KJ44Gb?=",
+        *fields,
+    ]
+    head += ["MIME-Version: 1.0", f"Content-Type: {kind}", "Content-Transfer-Encoding: 8bit"]
+    return "\r\n".join([*head, "", body]).encode()
+
+
+def judged(
+    raw: bytes,
+    *recipients: str,
+    sender: str = HR,
+    house: Company | None = None,
+    normalised: bool = False,
+    params: Sequence[str] = (),
+) -> Disposition:
+    envelope = Envelope(sender, tuple(Recipient(path) for path in recipients or (TARO,)), tuple(params))
+    return decide(index(raw), envelope, company=house or company(), rules=RULES, base_url=BASE, normalised=normalised)
+
+
+def test_a_rejection_to_a_candidate_is_relayed() -> None:
+    found = judged(mail())
+    assert (found.kind, found.candidates, found.roles) == ("relay", (0,), ("candidate",))
+    assert found.verdict is not None
+    assert found.verdict.score >= found.verdict.threshold
+
+
+def test_anything_else_passes() -> None:
+    found = judged(mail(body="山田様\r\n\r\n来週の打ち合わせの件、承知しました。\r\n"))
+    assert (found.kind, found.candidates) == ("pass", ())
+
+
+def test_roles() -> None:
+    raw = mail(f"Cc: <boss@mail.example>, {HR}")
+    found = judged(raw, HR, TARO, "boss@mail.example", "x@Tokyo.Agent.Example", "Vendor@free.example", HANAKO)
+    assert found.roles == ("own", "candidate", "cc", "partner", "partner", "candidate")
+    assert found.candidates == (1, 5)  # the last one is a Bcc
+
+
+def test_a_candidate_in_to_and_cc_is_a_candidate() -> None:
+    assert judged(mail(f"Cc: {TARO}")).candidates == (0,)
+
+
+def test_one_index_for_each_forward_path() -> None:
+    assert judged(mail(), TARO, "taro@MAIL.example", TARO).candidates == (0,)
+
+
+def test_undisclosed_recipients_name_nobody() -> None:
+    assert judged(mail(to="undisclosed-recipients:;"), TARO, HANAKO).candidates == (0, 1)
+
+
+def test_a_display_name_that_decodes_to_commas_is_no_ambiguity() -> None:
+    assert judged(mail(to=f"=?utf-8?B?5bGx55SwLCDlpKrpg44=?= <{TARO}>")).kind == "relay"
+
+
+P7S = 'multipart/signed; protocol="application/pkcs7-signature"; boundary="b"'
+SIGNED = (
+    "--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    + REJECTION
+    + "\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nx\r\n--b--\r\n"
+)
+CALENDAR = SIGNED.replace("application/pkcs7-signature", "text/calendar")
+REPORT = SIGNED.replace("application/pkcs7-signature", "message/disposition-notification")
+
+
+@pytest.mark.parametrize(
+    ("reason", "raw"),
+    [
+        ("switched-off", mail("X-Career-Relay: OFF")),
+        ("mailing-list", mail("List-Id: <x.example>")),
+        ("mailing-list", mail("List-Post: <mailto:x@y.example>")),
+        ("resent", mail("Resent-From: <x@y.example>")),
+        ("auto-reply", mail("Auto-Submitted: auto-replied")),
+        ("signed", mail(kind=P7S, body=SIGNED)),
+        ("encrypted", mail(kind="application/pkcs7-mime; smime-type=enveloped-data")),
+        ("calendar", mail(kind='multipart/mixed; boundary="b"', body=CALENDAR)),
+        ("report", mail(kind='multipart/report; boundary="b"', body=REPORT)),
+        ("tnef", mail(kind="application/ms-tnef")),
+        ("own-link", mail(body=REJECTION + f"\r\n{BASE}/r/{TOKEN}\r\n")),
+        ("pgp-inline", mail(body="-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n" + REJECTION)),
+        ("dkim-own", mail("DKIM-Signature: v=1; a=rsa-sha256; d=mail.acme.example.jp; s=a; h=from; bh=x; b=y")),
+        ("dkim-other", mail("DKIM-Signature: v=1; a=rsa-sha256; d=esp.example; s=a; h=from; bh=x; b=y")),
+        ("several-to", mail(to=f"{TARO}, {HANAKO}")),
+        ("ambiguous:recipients", mail(to=f"All: {TARO};")),
+    ],
+)
+def test_each_exemption(reason: str, raw: bytes) -> None:
+    found = judged(raw)
+    assert (found.kind, found.reason, found.candidates) == ("exempt", reason, ())
+
+
+def test_several_to_may_be_allowed() -> None:
+    found = judged(mail(to=f"{TARO}, {HANAKO}"), TARO, HANAKO, house=company(several_to=True))
+    assert found.candidates == (0, 1)
+
+
+def test_own_people_in_to_do_not_make_several() -> None:
+    assert judged(mail(to=f"{TARO}, {HR}, x@agent.example"), TARO, HR).candidates == (0,)
+
+
+def test_exemptions_of_the_envelope() -> None:
+    assert judged(mail(), sender="").reason == "null-sender"
+    assert judged(mail(), HR).reason == "no-candidate"
+    assert judged(mail(), "太郎@mail.example").reason == "smtputf8"
+    assert judged(mail(to="x:;"), *(f"c{i}@mail.example" for i in range(21))).reason == "max-copies"
+    assert judged(mail(), normalised=True).reason == "bare-newline"
+    assert judged(mail(), house=company(mode="off")).reason == "mode-off"
+
+
+def test_an_exempt_rejection_keeps_its_verdict() -> None:
+    """What is being missed can be counted."""
+    found = judged(mail("DKIM-Signature: v=1; d=acme.example.jp; b=y"))
+    assert found.verdict is not None
+    assert found.verdict.kind == "rejection"
+
+
+def test_list_unsubscribe_and_precedence_alone_exempt_nothing() -> None:
+    """Every applicant tracking system adds those."""
+    assert judged(mail("List-Unsubscribe: <mailto:x@y.example>", "Precedence: bulk")).kind == "relay"
+    assert judged(mail("Auto-Submitted: auto-generated")).kind == "relay"
+
+
+def test_an_own_link_in_the_quoted_history_exempts_nothing() -> None:
+    body = (
+        REJECTION + f"\r\n-----Original Message-----\r\nFrom: x@y.example\r\nSent: Monday\r\n\r\n{BASE}/r/{TOKEN}\r\n"
+    )
+    assert judged(mail(body=body)).kind == "relay"
+
+
+def test_trouble_in_the_mime_structure_is_the_reason() -> None:
+    raw = mail("Content-Type: text/html")
+    assert judged(raw).reason.startswith("ambiguous:")
