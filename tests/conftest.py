@@ -1,0 +1,61 @@
+"""What all tests share: the repository's root, and the rule that nothing is skipped in CI.
+
+A test marked `real("postfix")` needs that program. On a person's machine it is skipped where the program is missing,
+and the summary says so; with CI=true a missing program fails the test, and any skip at all fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+_skipped: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("real"):
+        program = marker.args[0]
+        if shutil.which(program, path=PROGRAM_PATH) is None:
+            text = f"needs the real program `{program}`, which is not installed here"
+            if IN_CI:
+                pytest.fail(f"{text}; in CI it has to be (.ci/run installs it)", pytrace=False)
+            pytest.skip(text)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]  # pytest's hook wrappers are generators
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(item.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:  # a module that skips itself never reaches makereport
+        _skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if IN_CI and _skipped:
+        terminalreporter.section("skipped tests fail the run in CI", red=True)
+        for nodeid in _skipped:
+            terminalreporter.line(nodeid)
