@@ -14,20 +14,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from relay_mta import maillog
-from relay_mta.core import delivery, dsn, keys, trace
+from relay_mta.core import delivery, dsn, keys, steps, trace
 from relay_mta.core.address import person, same_path
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import Company
-from relay_mta.core.delivery import Answer, Done, Event, Job, Record, Step, Transmitted, Written
 from relay_mta.core.disposition import Disposition, decide
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
 from relay_mta.core.link import url
 from relay_mta.core.message import Message, index
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
+from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, Reply
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import apply, plan
+from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
 from relay_mta.core.verdict import Verdict
 from relay_mta.line import Line
 
@@ -249,26 +250,26 @@ class Transaction:
 
     async def _carry_out(self, step: Step, message: Message, copies: _Copies) -> Event:
         match step:
-            case delivery.Write(record):
+            case steps.Write(record):
                 try:
                     await self._write(record)
                 except LedgerError as error:
                     maillog.ledger_trouble(id=self._id, company=self._company.id, step="record", error=error)
                     return Written(ok=False)
                 return Written()
-            case delivery.Settle(i):
+            case steps.Settle(i):
                 await self._settle(copies.held[i])
                 return Done()
-            case delivery.Release(i, reason):
+            case steps.Release(i, reason):
                 await self._release(copies.held[i], reason)
                 return Done()
-            case delivery.Report(refusals):
+            case steps.Report(refusals):
                 return await self._report(message, refusals)
-            case delivery.Transmit():
+            case steps.Transmit():
                 body = copies.spliced[step.recipients[0]] if step.spliced else copies.original
                 return await self._transmit(step, body)
 
-    async def _transmit(self, step: delivery.Transmit, body: Chunks) -> Transmitted:
+    async def _transmit(self, step: steps.Transmit, body: Chunks) -> Transmitted:
         refusals: dict[int, Reply] = {}
         try:
             if not step.mirrored or not self._line.alive:

@@ -15,15 +15,26 @@ What it promises, whatever the events are:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Literal
 
 from relay_mta.core.address import same_path
-from relay_mta.core.envelope import Recipient
+from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.reply import UPSTREAM_LOST, Reply, reply
-
-Status = Literal["pending", "sent", "refused", "unknown"]
+from relay_mta.core.steps import (
+    Answer,
+    Event,
+    Job,
+    Release,
+    Report,
+    Settle,
+    Step,
+    Transmit,
+    Transmitted,
+    Write,
+    Written,
+)
 
 MAX_DEFERRALS = 3
 """From this deferral of a spliced copy on, the mail goes out as it came: the upstream may dislike our copy, and a
@@ -31,148 +42,6 @@ candidate who gets no answer at all is worse off than one without a link."""
 
 _INCOMPLETE = reply(451, "4.3.0 Not every recipient has been reached yet, please try again later")
 _EARLIER = reply(250, "2.0.0 Accepted in an earlier attempt")
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientRecord:
-    """One recipient of a recorded delivery.
-
-    `spliced`: it is to get, or got, a copy with a link of its own. `refusal`: the upstream's reply, for "refused".
-    """
-
-    forward_path: str
-    status: Status
-    spliced: bool
-    refusal: Reply | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is durably known of a delivery that did not end in one transaction.
-
-    `deferrals` counts the attempts in which a spliced copy was deferred before anything was delivered.
-    """
-
-    recipients: tuple[RecipientRecord, ...]
-    deferrals: int = 0
-
-    def of(self, forward_path: str) -> RecipientRecord | None:
-        """The record of a recipient, under any spelling of the same forward path."""
-        key = same_path(forward_path)
-        return next((r for r in self.recipients if same_path(r.forward_path) == key), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One mail, read and judged, with its mirrored transaction open upstream.
-
-    `recipients` are those that the upstream accepted, in the client's order, duplicates included; `spliced` indexes the
-    ones whose relay is held and whose copy is ready; `earlier` is the open delivery record of the same mail.
-    """
-
-    reverse_path: str
-    recipients: tuple[Recipient, ...]
-    spliced: frozenset[int] = frozenset()
-    earlier: Record | None = None
-
-
-# --- steps: what to do next ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write the delivery record durably; None: forget it. Event: `Written`."""
-
-    record: Record | None
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send one copy to these recipients (indices of `Job.recipients`) and wait for the outcome. Event: `Transmitted`.
-
-    `mirrored`: in the open mirrored transaction, as it stands; otherwise in one of its own, on a new session if the
-    present one is lost. `strict`: the client was told that all of them are accepted and no record could hold another
-    truth, so a RCPT that is not accepted now ends the transaction before its DATA ("changed").
-    """
-
-    recipients: tuple[int, ...]
-    spliced: bool
-    mirrored: bool = False
-    strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """The recipient's spliced copy was accepted: settle its hold. Event: `Done`."""
-
-    recipient: int
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The recipient's spliced copy was not delivered: release its hold. Event: `Done`."""
-
-    recipient: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Hand a DSN on these refusals to the upstream. Event: `Transmitted`."""
-
-    refusals: tuple[tuple[int, Reply], ...]
-
-
-Step = Write | Transmit | Settle | Release | Report
-
-
-# --- events: what came of it --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """`ok` False: the record is not durable; the store must not be relied on in this attempt."""
-
-    ok: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A ledger effect was carried out or failed; the delivery goes on either way (mail first, money second)."""
-
-
-Outcome = Literal["replied", "lost", "unknown", "changed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Transmitted:
-    """What came of a transaction.
-
-    `replied`: `reply` ended it (of MAIL, DATA or the final dot) for all but `refusals`, the recipients whose RCPT was
-    not accepted; `reply` is None if no RCPT was. `lost`: it broke before the final dot was sent. `unknown`: after that.
-    `changed`: see `Transmit.strict`. `late`: the deadline for sending copies one by one has passed.
-    """
-
-    outcome: Outcome
-    reply: Reply | None = None
-    refusals: Mapping[int, Reply] = field(default_factory=dict)
-    late: bool = False
-
-
-Event = Written | Done | Transmitted
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The final reply, and the record that is to stand once it was written to a client still connected.
-
-    If the client is gone by then, the record stays as last written and decides the next attempt.
-    """
-
-    reply: Reply
-    acknowledged: Record | None
-    delivered: int = 0
-    relayed: int = 0
 
 
 def deliver(job: Job) -> Generator[Step, Event, Answer]:
@@ -351,9 +220,10 @@ class _Attempt:
     def _record(self) -> Record:
         return Record((*(self.state[index] for index in self.targets), *self.others), self.deferrals)
 
-    def _write(self) -> Generator[Step, Event, None]:
+    def _write(self, *, again: bool = False) -> Generator[Step, Event, None]:
+        """Write what is known, if that is news. `again`: even where the store has failed us before."""
         record = self._record()
-        if self.stored and record != self.written:
+        if (self.stored or again) and record != self.written:
             event = yield Write(record)
             assert isinstance(event, Written)
             self.stored = event.ok
@@ -383,7 +253,7 @@ class _Attempt:
     def _answer(self) -> Generator[Step, Event, Answer]:
         """DESIGN: all accepted, all of one class, some of each (with a DSN), or not yet."""
         if self.written is not None:  # A client that is gone before our 2xx must find here what was sent.
-            yield from self._write()
+            yield from self._write(again=True)
         states = [self.state[index] for index in self.targets]
         sent = sum(r.status == "sent" for r in states)
         refused = [
@@ -400,7 +270,7 @@ class _Attempt:
             return self._final(self.last or _EARLIER, sent)
         if not sent:
             return (yield from self._forget(refusals[-1][1]))
-        due = tuple((index, refusal) for index, refusal in refusals if self._dsn_due(index))
+        due = tuple((i, refusal) for i, refusal in refusals if self._dsn_due(i) and not self.state[i].reported)
         if due:
             event = yield Report(due)
             assert isinstance(event, Transmitted)
@@ -409,12 +279,20 @@ class _Attempt:
             if not event.reply.accepted:
                 text = f"5.3.0 Delivered to {sent} of {len(states)} recipients; the others were refused"
                 return (yield from self._keep(reply(554, text), sent))
+            for i, _ in due:
+                self.state[i] = replace(self.state[i], reported=True)
+            yield from self._write(again=True)
         return self._final(self.last or _EARLIER, sent)
 
     def _dsn_due(self, index: int) -> bool:
-        """RFC 3461 §4.1: no failure report where NOTIFY leaves FAILURE out; RFC 5321 §6.1: none to a null path."""
-        notify = self.job.recipients[index].param("NOTIFY")
-        return self.job.reverse_path != "" and (notify is None or "FAILURE" in notify.upper().split(","))
+        """RFC 3461 §4.1: no failure report where NOTIFY leaves FAILURE out; RFC 5321 §6.1: none to a null path.
+
+        Where the same path was given more than once, one of them that wants to know is enough.
+        """
+        key = same_path(self.job.recipients[index].forward_path)
+        asked = (r.param("NOTIFY") for r in self.job.recipients if same_path(r.forward_path) == key)
+        wanted = any(notify is None or "FAILURE" in notify.upper().split(",") for notify in asked)
+        return wanted and self.job.reverse_path != ""
 
     def _final(self, answer: Reply, sent: int) -> Answer:
         """A 2xx: once the client has it, only recipients that it does not cover stay on record."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from relay_mta.core.delivery import Record
 from relay_mta.core.envelope import Client
+from relay_mta.core.record import Record
 from relay_mta.core.reply import Reply
 
 Chunks = Sequence[bytes | memoryview]

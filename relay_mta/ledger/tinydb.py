@@ -25,9 +25,9 @@ from typing import Any
 
 from relay_mta.core import credit, link
 from relay_mta.core.credit import Entry, Kind
-from relay_mta.core.delivery import RecipientRecord, Record
 from relay_mta.core.errors import LedgerError
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, LinkTarget
+from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.reply import Reply
 from relay_mta.ledger import journal
 from relay_mta.ledger.index import Index, Relay
@@ -333,6 +333,7 @@ def _plain(record: Record) -> dict[str, Any]:
                 "refusal": [each.refusal.code, *(line.decode("latin-1") for line in each.refusal.lines)]
                 if each.refusal
                 else None,
+                "reported": each.reported,
             }
             for each in record.recipients
         ],
@@ -348,6 +349,7 @@ def _record(document: Mapping[str, Any]) -> Record:
             refusal=Reply(each["refusal"][0], tuple(line.encode("latin-1") for line in each["refusal"][1:]))
             if each["refusal"]
             else None,
+            reported=each["reported"],
         )
         for each in document["recipients"]
     )

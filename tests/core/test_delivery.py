@@ -7,14 +7,15 @@ from typing import TypeVar
 
 import pytest
 
-from relay_mta.core.delivery import (
-    MAX_DEFERRALS,
+from relay_mta.core.delivery import MAX_DEFERRALS, deliver
+from relay_mta.core.envelope import Recipient
+from relay_mta.core.record import RecipientRecord, Record
+from relay_mta.core.reply import UPSTREAM_LOST, Reply, reply
+from relay_mta.core.steps import (
     Answer,
     Done,
     Event,
     Job,
-    RecipientRecord,
-    Record,
     Release,
     Report,
     Settle,
@@ -23,10 +24,7 @@ from relay_mta.core.delivery import (
     Transmitted,
     Write,
     Written,
-    deliver,
 )
-from relay_mta.core.envelope import Recipient
-from relay_mta.core.reply import UPSTREAM_LOST, Reply, reply
 
 OK, LATER, NO = reply(250, "2.0.0 queued as 1"), reply(450, "4.2.0 later"), reply(550, "5.7.1 no such thing")
 SENT, DEFERRED, REFUSED = Transmitted("replied", OK), Transmitted("replied", LATER), Transmitted("replied", NO)

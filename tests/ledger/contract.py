@@ -17,9 +17,9 @@ import pytest_asyncio
 from relay_mta.core import credit, link
 from relay_mta.core.company import CreditTerms
 from relay_mta.core.credit import Entry
-from relay_mta.core.delivery import RecipientRecord, Record
 from relay_mta.core.errors import LedgerError
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held
+from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.reply import Reply
 
 START = datetime(2026, 4, 1, 0, 0, tzinfo=UTC)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from relay_mta.core import credit
-from relay_mta.core.delivery import Record
 from relay_mta.core.errors import LedgerError
+from relay_mta.core.record import Record
 from relay_mta.ledger.tinydb import TinyLedger, read
 from tests.ledger.contract import TWO, candidacy
 from tests.ledger.faults import failing

@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay_mta.core.address import same_path
-from relay_mta.core.delivery import (
+from relay_mta.core.delivery import deliver
+from relay_mta.core.envelope import Recipient
+from relay_mta.core.record import Record
+from relay_mta.core.reply import Reply, reply
+from relay_mta.core.steps import (
     Answer,
     Done,
     Event,
     Job,
-    Record,
     Release,
     Report,
     Settle,
@@ -27,10 +30,7 @@ from relay_mta.core.delivery import (
     Transmitted,
     Write,
     Written,
-    deliver,
 )
-from relay_mta.core.envelope import Recipient
-from relay_mta.core.reply import Reply, reply
 
 ACCEPTED, DEFERRED, REFUSED = reply(250, "2.0.0 queued"), reply(450, "4.2.0 later"), reply(550, "5.1.1 no")
 
