@@ -11,6 +11,7 @@ import contextlib
 import secrets
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from relay_mta import __version__, maillog, shipped
@@ -18,10 +19,10 @@ from relay_mta.config import Config, ListenerConfig
 from relay_mta.conversation import Gate, Relay
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.errors import LedgerError, RelayError
-from relay_mta.core.rules import RuleSet
 from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
 from relay_mta.relay import Setting
+from relay_mta.rulebook import Rulebook
 from relay_mta.smtp.budget import Budget
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.server import Listener, listen
@@ -45,6 +46,8 @@ class App:
         self._listeners: list[Listener] = []
         self._web: WebServer | None = None
         self._ledger: TinyLedger | None = None
+        self._rulebook: Rulebook | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
     @property
     def ledger(self) -> TinyLedger:
@@ -63,6 +66,19 @@ class App:
         assert self._web is not None
         return self._web.port
 
+    @property
+    def rulebook(self) -> Rulebook:
+        """The rules in force."""
+        assert self._rulebook is not None
+        return self._rulebook
+
+    def reload_rules(self) -> None:
+        """Read the rule files again, changed or not, without waiting for it; nothing before the start is through."""
+        if self._rulebook is not None:
+            task = asyncio.create_task(self._rulebook.reload(again=True))
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
     async def start(self) -> None:
         """Start everything, or raise a `RelayError` and leave nothing running."""
         try:
@@ -79,8 +95,11 @@ class App:
 
     async def _start(self) -> None:
         config = self._config
-        files = shipped.rules() if config.rules_directory is None else shipped.read_rules(config.rules_directory)
-        rules = RuleSet.parse(files)
+        rulebook = Rulebook(
+            config.rule_folders(), {each.company.id: config.rule_folders(each) for each in config.companies}
+        )
+        await rulebook.open()
+        self._rulebook = rulebook
         templates = BlockTemplates.parse(shipped.templates())
         ledger = self._ledger = TinyLedger(config.data_dir)
         self._stack.push_async_callback(ledger.close)
@@ -92,7 +111,7 @@ class App:
             max_received=config.max_received,
             secret=load_or_create(config.data_dir),
             ledger=ledger,
-            rules=rules,
+            rules=rulebook.shared,
             templates=templates,
             now=lambda: datetime.now(UTC),
             unique=lambda: secrets.token_hex(8),
@@ -102,17 +121,17 @@ class App:
         app = create_app(links=ledger, companies=companies, base_url=config.web.base_url, health=self._health)
         self._web = await serve_web(app, config.web.host, config.web.port)
         self._stack.push_async_callback(self._web.stop)
-        relay = Relay(gates, lambda: setting, max_size=config.max_size)
+        relay = Relay(gates, lambda id: replace(setting, rules=rulebook.of(id)), max_size=config.max_size)
         budget = Budget(config.memory_budget)
         for listener in config.listeners:
             self._listeners.append(await self._listen(listener, relay, budget))
-        for chore in (self._probe(gates), self._compact(ledger)):
-            self._stack.callback(asyncio.create_task(chore).cancel)
+        for chore in (self._probe(gates), self._compact(ledger), rulebook.watch()):
+            self._stack.push_async_callback(_end, asyncio.create_task(chore))
         maillog.started(
             version=__version__,
             listeners=[f"{c.host}:{port}" for c, port in zip(config.listeners, self.smtp_ports, strict=True)],
             web=f"{config.web.host}:{self.web_port}",
-            rules=rules.hash,
+            rules=rulebook.shared.hash,
             companies=len(gates),
         )
 
@@ -177,11 +196,22 @@ class App:
 
     def _health(self) -> Mapping[str, object]:
         broken = self.ledger.storage.broken
-        return {"status": "trouble" if broken else "ok", "ledger": "broken" if broken else "ok", "version": __version__}
+        return {
+            "status": "trouble" if broken else "ok",  # stale rules are no trouble: every mail is relayed and judged
+            "ledger": "broken" if broken else "ok",
+            "rules": self.rulebook.status(),
+            "version": __version__,
+        }
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a chore and wait until it has let go of everything."""
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
 
 
 def run(config: Config) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT; the process's exit status."""
+    """Serve in the foreground until SIGTERM or SIGINT; SIGHUP reads the rules again. The process's exit status."""
     maillog.configure()
     return asyncio.run(_serve(config))
 
@@ -192,6 +222,7 @@ async def _serve(config: Config) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, ended.set)
     app = App(config)
+    loop.add_signal_handler(signal.SIGHUP, app.reload_rules)
     await app.start()
     await ended.wait()
     maillog.stopping(seconds=config.drain_seconds)

@@ -75,20 +75,23 @@ class UpstreamConfig:
 class CompanyConfig:
     """A company with what stands around it: who may send as it, and where its mail goes.
 
-    `hide_client`: our Received field does not name the client's address.
+    `hide_client`: our Received field does not name the client's address. `rules`: a folder of its own rule files, on
+    top of everybody's.
     """
 
     company: Company
     clients: tuple[Network, ...]
     upstream: UpstreamConfig
     hide_client: bool = False
+    rules: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration. Sizes in bytes, times in seconds; every path is ready to use.
 
-    `rules_directory` None: the shipped rules. `source`: the file it was read from.
+    `rules_directory`: rule files on top of the shipped ones; None: the shipped ones alone. `source`: the file it was
+    read from.
     """
 
     hostname: str
@@ -104,6 +107,11 @@ class Config:
     max_connections: int = 500
     drain_seconds: float = 30.0
     source: Path | None = None
+
+    def rule_folders(self, company: CompanyConfig | None = None) -> tuple[Path, ...]:
+        """The folders on top of the shipped rules, for a company, or for those that have none of their own."""
+        folders = (self.rules_directory, company.rules if company is not None else None)
+        return tuple(folder for folder in folders if folder is not None)
 
 
 def load(path: Path) -> Config:
@@ -174,7 +182,7 @@ def _company(model: CompanyModel) -> CompanyConfig:
         credits=tuple(sorted(terms, key=lambda each: each.start)),
     )
     upstream = UpstreamConfig(model.upstream.host, model.upstream.port, model.upstream.tls, model.upstream.ca_file)
-    return CompanyConfig(company, tuple(model.clients), upstream, model.hide_client)
+    return CompanyConfig(company, tuple(model.clients), upstream, model.hide_client, model.rules)
 
 
 # --- what is wrong between keys -------------------------------------------------------------------------------------

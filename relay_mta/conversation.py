@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from relay_mta import maillog
@@ -32,7 +32,9 @@ CARRIED = ("8BITMIME", "SMTPUTF8", "DSN")
 class Gate:
     """One company's way through: who may use it and where it leads.
 
-    `extensions` is what its upstream offered when last asked; until then nothing is offered that needs the upstream.
+    `extensions` is what its upstream offered when last asked, None before the first time. Until then all that we can
+    carry is offered: a client that misses an extension may bounce a mail for good, while one that was promised too much
+    gets a 451 (`Line`) and learns better.
     """
 
     company: Company
@@ -40,7 +42,7 @@ class Gate:
     upstream: Upstream
     upstream_name: str
     hide_client: bool = False
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] | None = None
 
     def learn(self, extensions: Mapping[str, str]) -> None:
         """Remember what the upstream offers."""
@@ -50,17 +52,16 @@ class Gate:
         """Ask the upstream what it offers, before any client needs it. Trouble is logged; the first mail asks again."""
         try:
             session = await self.upstream.open(Client("127.0.0.1", helo=hostname))
-        except UpstreamError as error:
+            self.learn(session.extensions)
+            await session.quit()
+        except Exception as error:  # whatever it is: it must not end the round of the others
             maillog.upstream_trouble(id="-", company=self.company.id, stage="probe", error=error)
-            return
-        self.learn(session.extensions)
-        await session.quit()
 
 
 class Relay:
-    """What stands behind every listener. `setting` gives the present one, so that rules can change between mails."""
+    """What stands behind every listener. `setting` gives a company's present one: rules change between mails."""
 
-    def __init__(self, gates: Sequence[Gate], setting: Callable[[], Setting], *, max_size: int) -> None:
+    def __init__(self, gates: Sequence[Gate], setting: Callable[[str], Setting], *, max_size: int) -> None:
         self._gates = tuple(gates)
         self._setting = setting
         self._max_size = max_size
@@ -82,7 +83,7 @@ class Relay:
 class RelayConversation:
     """The mirrored transaction of one client session."""
 
-    def __init__(self, gate: Gate, setting: Callable[[], Setting], max_size: int) -> None:
+    def __init__(self, gate: Gate, setting: Callable[[str], Setting], max_size: int) -> None:
         self._gate = gate
         self._setting = setting
         self._max_size = max_size
@@ -96,6 +97,8 @@ class RelayConversation:
     def extensions(self) -> tuple[str, ...]:
         """What the upstream offers and we can carry; SIZE is the smaller of both limits."""
         offered = self._gate.extensions
+        if offered is None:
+            offered = dict.fromkeys((*CARRIED, "SIZE"), "")
         lines = [name for name in CARRIED if name in offered]
         if "SIZE" in offered:
             limit = int(offered["SIZE"]) if offered["SIZE"].isdecimal() else 0
@@ -132,7 +135,7 @@ class RelayConversation:
         assert self._client is not None
         envelope = Envelope(self._reverse_path, tuple(self._recipients), self._params)
         self._transaction = Transaction(
-            self._setting(),
+            self._setting(self._gate.company.id),
             self._gate.company,
             self._line,
             self._client,

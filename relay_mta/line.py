@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
 from relay_mta.core.ports import Chunks, Upstream, UpstreamSession
-from relay_mta.core.reply import Reply
+from relay_mta.core.reply import LACKING, Reply
+
+_NEEDS = {"BODY": "8BITMIME", "SMTPUTF8": "SMTPUTF8", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN"}
+"""Which extension a parameter belongs to (RFC 6152, 6531, 3461)."""
 
 SIZE_MARGIN = 4096
 """Octets that a splice and a trace field may add to the size that the client declared (RFC 1870 §6.3: it may be an
@@ -45,7 +48,10 @@ class Line:
 
     async def rcpt(self, forward_path: str, params: Sequence[str]) -> Reply:
         """RCPT of the open transaction."""
-        return await self._alive_session().command(_line("RCPT TO", forward_path, params))
+        session = self._alive_session()
+        if _lacks(session, params):
+            return LACKING
+        return await session.command(_line("RCPT TO", forward_path, params))
 
     async def data(self, chunks: Chunks) -> Reply:
         """DATA and the mail; the reply to the final dot, or the refusal of DATA."""
@@ -92,6 +98,8 @@ class Line:
         return self._session
 
     async def _mail(self, session: UpstreamSession, reverse_path: str, params: Sequence[str]) -> Reply:
+        if _lacks(session, params):
+            return LACKING
         self.busy = True
         return await session.command(_line("MAIL FROM", reverse_path, _sized(params, session.extensions.get("SIZE"))))
 
@@ -100,11 +108,23 @@ def _line(verb: str, path: str, params: Sequence[str]) -> bytes:
     return " ".join((f"{verb}:<{path}>", *params)).encode("utf-8", "surrogateescape")
 
 
+def _lacks(session: UpstreamSession, params: Sequence[str]) -> bool:
+    """Whether a parameter's extension was offered to the client, from what was known then, but is not there.
+
+    The client must not be refused for good for having believed us: with the next EHLO it will know better.
+    """
+    needed = {_NEEDS.get(param.partition("=")[0].upper()) for param in params} - {None}
+    return any(extension not in session.extensions for extension in needed)
+
+
 def _sized(params: Sequence[str], limit: str | None) -> list[str]:
-    """The parameters with SIZE raised by the margin, but not over the upstream's own limit."""
+    """The parameters with SIZE raised by the margin, but not over the upstream's own limit; without it where the
+    upstream knows no SIZE (it is a hint only)."""
     out = []
     for param in params:
         keyword, _, value = param.partition("=")
+        if keyword.upper() == "SIZE" and limit is None:
+            continue
         if keyword.upper() == "SIZE" and value.isdecimal() and len(value) <= 20 and limit is not None:
             size, most = int(value), int(limit) if limit.isdecimal() else 0
             raised = size + SIZE_MARGIN

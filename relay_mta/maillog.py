@@ -59,6 +59,16 @@ def started(*, version: str, listeners: Sequence[str], web: str, rules: str, com
     )
 
 
+def rules_loaded(*, companies: Sequence[str], rules: str, count: int) -> None:
+    """Rule files changed and are in force for these companies; `rules` is the new set's hash."""
+    _log.info("rules-loaded", companies=",".join(companies), rules=rules, count=count)
+
+
+def rules_refused(*, first: str, count: int, rules: str) -> None:
+    """Rule files changed and are broken; the last good set stays. `first` is the first of `count` problems."""
+    _log.error("rules-refused", problem=first, problems=count, rules=rules)
+
+
 def stopped(*, aborted: int) -> None:
     """The relay has drained; `aborted` sessions did not end in time."""
     _log.info("stopped", aborted=aborted)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from relay_mta import maillog
+from relay_mta.books import Books
 from relay_mta.core import delivery, dsn, keys, steps, trace
 from relay_mta.core.address import person, same_path
 from relay_mta.core.block import BlockTemplates
@@ -25,7 +26,7 @@ from relay_mta.core.link import url
 from relay_mta.core.message import Message, index
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
 from relay_mta.core.record import Record
-from relay_mta.core.reply import BUSY, LOOP, Reply
+from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import apply, plan
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
@@ -57,6 +58,16 @@ class _Copies:
     held: dict[int, Held] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Outcome:
+    """What the outcome line will say, as far as it is known."""
+
+    size: int
+    disposition: Disposition | None = None
+    reason: str = ""
+    relayed: int = 0
+
+
 class Transaction:
     """One accepted MAIL with its RCPTs, from DATA to the final reply. `upstream_name` is for the DSN only."""
 
@@ -81,78 +92,66 @@ class Transaction:
         self._started = time.monotonic()
         self._id = setting.unique()
         self._digest = b""
-        self._mail_key: str | None = None  # set while this attempt holds the mail's claim
-        self._recorded = False  # the store has a delivery record of this mail
+        self._books = Books(setting.ledger, id=self._id, company=company.id)
         self._answer: Answer | None = None
 
     async def run(self, raw: bytes, *, normalised: bool) -> Reply:
         """Deliver one mail; the reply is final. `written` or `abandon` must follow."""
+        attempt = _Outcome(len(raw))
+        try:
+            answer = await self._run(raw, attempt, normalised=normalised)
+        except BaseException:  # whatever ended it, it has its line: some copies may have been delivered
+            self._log(attempt, Answer(TROUBLE, None, relayed=attempt.relayed), reason="aborted")
+            raise
+        self._log(attempt, answer, reason=attempt.reason)
+        return answer.reply
+
+    async def _run(self, raw: bytes, attempt: _Outcome, *, normalised: bool) -> Answer:
         message = index(raw)
         if trace.hops(message) >= self._setting.max_received:
-            self._log(None, Answer(LOOP, None), len(raw), reason="loop")
-            return LOOP
-        disposition: Disposition | None = None
+            attempt.reason = "loop"
+            return Answer(LOOP, None)
         self._digest = message.body_digest()
+        key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, self._digest)
         try:
-            key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, self._digest)
-            earlier = await self._earlier(key)
-            if earlier is None:
-                disposition = self._decide(message, normalised=normalised)
-                wanted = disposition.candidates if self._company.mode == "relay" else ()
-                if wanted and self._mail_key is None:
-                    earlier = await self._claim(key)
-                    wanted = wanted if self._mail_key is not None else ()
-            if earlier is not None:
-                wanted = self._recorded_candidates(earlier)
+            earlier = await self._books.earlier(key)
+            wanted: tuple[int, ...] = ()
+            if earlier is None or self._unnamed(earlier):
+                attempt.disposition = self._decide(message, normalised=normalised)
+                wanted = attempt.disposition.candidates if self._company.mode == "relay" else ()
+            if earlier is None and wanted and not self._books.claimed:
+                earlier = await self._books.claim(key)
+                wanted = wanted if self._books.claimed else ()
         except AlreadyClaimedError:
-            self._log(None, Answer(BUSY, None), len(raw), reason="busy")
-            return BUSY
-        copies = await self._copies(message, disposition, wanted)
+            attempt.reason = "busy"
+            return Answer(BUSY, None)
+        if earlier is not None:
+            attempt.reason = "retry"
+            wanted = (*self._recorded_candidates(earlier), *(i for i in wanted if i in self._unnamed(earlier)))
+        copies = await self._copies(message, attempt.disposition, wanted, earlier)
         job = Job(self._envelope.reverse_path, self._envelope.recipients, frozenset(copies.spliced), earlier)
-        answer = self._answer = await self._deliver(job, message, copies)
-        self._log(disposition, answer, len(raw), reason="retry" if earlier else "")
-        return answer.reply
+        self._answer = await self._deliver(job, message, copies, attempt)
+        return self._answer
 
     async def written(self) -> None:
         """The final reply was written to a client still connected: a final 2xx closes the record."""
         answer = self._answer
-        if self._mail_key and self._recorded and answer is not None and answer.reply.accepted:
-            try:
-                await self._write(answer.acknowledged)
-            except LedgerError as error:
-                maillog.ledger_trouble(id=self._id, company=self._company.id, step="close", error=error)
-        self.abandon()
+        try:
+            if self._books.recorded and answer is not None and answer.reply.accepted:
+                await self._books.write(answer.acknowledged)
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """The attempt ended; the record, if any, stays as last written."""
-        if self._mail_key is not None:
-            self._setting.ledger.unclaim(self._mail_key)
-            self._mail_key = None
+        self._books.unclaim()
 
     # -- before the delivery --
 
-    async def _earlier(self, key: str) -> Record | None:
-        """The open delivery record of this very mail: an earlier attempt decides, whatever the rules say by now."""
-        try:
-            waiting = await self._setting.ledger.pending(key)
-        except LedgerError as error:
-            maillog.ledger_trouble(id=self._id, company=self._company.id, step="pending", error=error)
-            return None
-        return await self._claim(key) if waiting else None
-
-    async def _claim(self, key: str) -> Record | None:
-        """Keep a second attempt at the same mail away; its delivery record, if one is open.
-
-        Raises `AlreadyClaimedError`. If the store is away nothing is claimed, and the mail must go out in one copy.
-        """
-        try:
-            record = await self._setting.ledger.claim(key)
-        except LedgerError as error:
-            maillog.ledger_trouble(id=self._id, company=self._company.id, step="claim", error=error)
-            return None
-        self._mail_key = key
-        self._recorded = record is not None
-        return record
+    def _unnamed(self, earlier: Record) -> tuple[int, ...]:
+        """Recipients that the earlier attempts at this mail did not have: on them the rules of today decide."""
+        recipients = enumerate(self._envelope.recipients)
+        return tuple(i for i, recipient in recipients if earlier.of(recipient.forward_path) is None)
 
     def _decide(self, message: Message, *, normalised: bool) -> Disposition:
         try:
@@ -179,7 +178,9 @@ class Transaction:
                 found.setdefault(same_path(recipient.forward_path), i)
         return tuple(found.values())
 
-    async def _copies(self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...]) -> _Copies:
+    async def _copies(
+        self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...], earlier: Record | None
+    ) -> _Copies:
         """Hold and splice for each candidate. One that fails gets the original like everyone else."""
         edits = trace.edits(message, self._received())
         copies = _Copies(apply(message.raw, edits))
@@ -188,7 +189,7 @@ class Transaction:
             try:
                 verdict = disposition.verdict if disposition else None
                 verdict = verdict or self._setting.rules.judge(message)  # a retry: for the language and the books only
-                held = await self._setting.ledger.hold(self._candidacy(message, verdict, i))
+                held = await self._hold(message, verdict, i, earlier)
                 if held.state in ("released", "reversed"):
                     continue
                 block = self._setting.templates.render(
@@ -203,10 +204,30 @@ class Transaction:
                 stage = "hold" if held is None else "splice"
                 maillog.fell_back(id=self._id, company=self._company.id, stage=stage, error=error)
                 if held is not None:
-                    await self._release(held, error.reason if isinstance(error, SpliceError) else "error:splice")
+                    await self._books.release(held, error.reason if isinstance(error, SpliceError) else "error:splice")
                 if isinstance(error, LedgerError):
                     break  # no further waiting for a store that is away
+        if earlier is not None and self._company.mode != "relay":
+            await self._let_go(message, earlier)
         return copies
+
+    async def _hold(self, message: Message, verdict: Verdict, i: int, earlier: Record | None) -> Held:
+        """The candidate's hold; not in doubt where the record says that its copy was never sent."""
+        held = await self._books.hold(self._candidacy(message, verdict, i))
+        known = earlier.of(self._envelope.recipients[i].forward_path) if earlier else None
+        return replace(held, in_doubt=False) if known is not None and known.status == "pending" else held
+
+    async def _let_go(self, message: Message, earlier: Record) -> None:
+        """Copies that an earlier attempt held and never sent, and that will not be spliced any more: release them."""
+        for i, recipient in enumerate(self._envelope.recipients):
+            known = earlier.of(recipient.forward_path)
+            if known is not None and known.spliced and known.status == "pending":
+                try:
+                    held = await self._hold(message, self._setting.rules.judge(message), i, earlier)
+                except LedgerError as error:
+                    maillog.ledger_trouble(id=self._id, company=self._company.id, step="hold", error=error)
+                    return
+                await self._books.release(held, "mode")
 
     def _received(self) -> bytes:
         return trace.received(
@@ -234,13 +255,14 @@ class Transaction:
 
     # -- the delivery: steps of core.delivery, carried out --
 
-    async def _deliver(self, job: Job, message: Message, copies: _Copies) -> Answer:
+    async def _deliver(self, job: Job, message: Message, copies: _Copies, attempt: _Outcome) -> Answer:
         began = time.monotonic()
         machine = delivery.deliver(job)
         try:
             step = next(machine)
             while True:
                 event = await self._carry_out(step, message, copies)
+                attempt.relayed += isinstance(step, steps.Settle)
                 if isinstance(event, Transmitted) and time.monotonic() - began > self._company.split_deadline:
                     event = replace(event, late=True)
                 step = machine.send(event)
@@ -251,17 +273,12 @@ class Transaction:
     async def _carry_out(self, step: Step, message: Message, copies: _Copies) -> Event:
         match step:
             case steps.Write(record):
-                try:
-                    await self._write(record)
-                except LedgerError as error:
-                    maillog.ledger_trouble(id=self._id, company=self._company.id, step="record", error=error)
-                    return Written(ok=False)
-                return Written()
+                return Written(ok=await self._books.write(record))
             case steps.Settle(i):
-                await self._settle(copies.held[i])
+                await self._books.settle(copies.held[i])
                 return Done()
             case steps.Release(i, reason):
-                await self._release(copies.held[i], reason)
+                await self._books.release(copies.held[i], reason)
                 return Done()
             case steps.Report(refusals):
                 return await self._report(message, refusals)
@@ -276,11 +293,15 @@ class Transaction:
                 if step.mirrored:
                     return Transmitted("lost")  # it idled out while the client was uploading
                 answer = await self._line.mail(self._client, self._envelope.reverse_path, self._envelope.params)
+                if answer.code == 421:  # RFC 5321 §3.8: it closes, whatever it thinks of the mail; nothing was sent
+                    return Transmitted("lost")
                 if not answer.accepted:
                     return Transmitted("changed") if step.strict else Transmitted("replied", answer)
                 for i in step.recipients:
                     recipient = self._envelope.recipients[i]
                     said = await self._line.rcpt(recipient.forward_path, recipient.params)
+                    if said.code == 421:
+                        return Transmitted("lost")
                     if not said.accepted:
                         refusals[i] = said
                 if refusals and step.strict:
@@ -322,46 +343,23 @@ class Transaction:
             maillog.upstream_trouble(id=self._id, company=self._company.id, stage="dsn", error=error)
             return Transmitted("unknown")
 
-    # -- the books: none of these stops a mail --
-
-    async def _write(self, record: Record | None) -> None:
-        if self._mail_key is None:
-            raise LedgerError("the mail's delivery record is not claimed")
-        if record is not None:
-            await self._setting.ledger.record(self._mail_key, record)
-        elif self._recorded:
-            await self._setting.ledger.close_record(self._mail_key)
-        self._recorded = record is not None
-
-    async def _settle(self, held: Held) -> None:
-        try:
-            await self._setting.ledger.settle(held)
-        except LedgerError as error:
-            maillog.ledger_trouble(id=self._id, company=self._company.id, step="settle", error=error)
-
-    async def _release(self, held: Held, reason: str) -> None:
-        try:
-            await self._setting.ledger.release(held, reason)
-        except LedgerError as error:
-            maillog.ledger_trouble(id=self._id, company=self._company.id, step="release", error=error)
-
-    def _log(self, disposition: Disposition | None, answer: Answer, size: int, *, reason: str = "") -> None:
+    def _log(self, attempt: _Outcome, answer: Answer, *, reason: str = "") -> None:
         """The one line of this mail's outcome."""
+        disposition = attempt.disposition
         verdict = disposition.verdict if disposition else None
-        why = disposition.reason if disposition else reason
+        why = reason or (disposition.reason if disposition else "")
         if disposition and disposition.kind == "exempt" and verdict is not None:
             why = f"{why} (rejection, score {verdict.score:g})"  # what is being missed is counted, too
         kind: str = disposition.kind if disposition else "none"
         if kind == "relay" and self._company.mode == "observe":
             kind = "observe"
+        paths = [recipient.forward_path for recipient in self._envelope.recipients]
         maillog.outcome(
             id=self._id,
             company=self._company.id,
             sender=keys.pseudonym(self._setting.secret, person(self._envelope.reverse_path)),
-            recipients=[
-                keys.pseudonym(self._setting.secret, person(r.forward_path)) for r in self._envelope.recipients
-            ],
-            size=size,
+            recipients=[keys.pseudonym(self._setting.secret, person(path)) for path in paths],
+            size=attempt.size,
             disposition=kind,
             reason=why,
             score=verdict.score if verdict else 0.0,

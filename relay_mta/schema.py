@@ -236,8 +236,15 @@ def _rules_directory(value: Any, info: ValidationInfo) -> Path | None:
     if os.path.isdir(path):
         return path
     if value == "rules" and not os.path.lexists(path):
-        return None  # the default: the shipped rules serve where nobody has put their own beside the configuration
+        return None  # the default: the shipped rules alone, where nobody has put their own beside the configuration
     raise ValueError(f"{shown(value)} is not there or not a folder")
+
+
+def _folder(value: Any, info: ValidationInfo) -> Path:
+    path = _beside(value, info)
+    if not os.path.isdir(path):
+        raise ValueError(f"{shown(value)} is not there or not a folder")
+    return path
 
 
 # --- the models -----------------------------------------------------------------------------------------------------
@@ -279,7 +286,7 @@ class WebModel(Model):
 class RulesModel(Model):
     directory: Annotated[Path | None, PlainValidator(_rules_directory)] = _default(
         "rules",
-        'a folder with rule files; left out, the shipped rules serve unless there is a "rules" folder',
+        'a folder with rule files of your own; left out, "rules" beside the configuration if there is such a folder',
     )
 
 
@@ -335,6 +342,9 @@ class CompanyModel(Model):
     max_copies: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
     split_deadline: Seconds = _default("40s", 'a time up to a day, such as "40s" or a number of seconds')
     hide_client: bool = Field(False, description="true or false")
+    rules: Annotated[Path, PlainValidator(_folder)] | None = Field(
+        None, description="a folder with rule files of this company's own"
+    )
     credits: list[CreditTermsModel] = Field([], description="[[company.credits]] tables (in double brackets)")
 
 

@@ -10,8 +10,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from relay_mta.core.errors import RelayError
-
 
 def rules() -> list[tuple[str, bytes]]:
     """The shipped detection rules, in load order."""
@@ -35,17 +33,6 @@ def samples() -> list[tuple[str, bytes]]:
 def sample_notes() -> bytes:
     """samples.toml: what the relay must do with each sample."""
     return _package().joinpath("samples", "samples.toml").read_bytes()
-
-
-def read_rules(directory: Path) -> list[tuple[str, bytes]]:
-    """The rule files (.toml) of an admin's own folder, in load order. Raises `RelayError` if they cannot be read."""
-    try:
-        found = _files(directory, ".toml")
-    except OSError as error:
-        raise RelayError(f"{directory}: the rules cannot be read: {error.strerror or error}") from None
-    if not found:
-        raise RelayError(f"{directory}: there are no rule files in this folder; expected at least one .toml file")
-    return found
 
 
 def _package() -> Traversable:

@@ -42,8 +42,8 @@ class UpstreamSession(Protocol):
         ...
 
     async def data(self, chunks: Chunks) -> Reply:
-        """Send DATA; if the upstream answers 354, the dot-stuffed mail and the final dot. Returns the refusal of DATA or
-        the reply to the final dot.
+        """Send DATA; if the upstream answers 354, the dot-stuffed mail and the final dot. Returns the refusal of DATA
+        or the reply to the final dot.
 
         Raises `UpstreamError` if the session broke before the final dot was sent, `OutcomeUnknownError` after it.
         """
@@ -144,12 +144,16 @@ EntryState = Literal["held", "relayed", "visited", "registered", "released", "re
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A durable hold: `relay` identifies it, `token` is what the candidate's link carries."""
+    """A durable hold: `relay` identifies it, `token` is what the candidate's link carries.
+
+    `in_doubt`: it was held before, by an attempt whose outcome nobody knows.
+    """
 
     relay: str
     company: str
     token: str
     state: EntryState
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

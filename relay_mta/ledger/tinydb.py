@@ -119,11 +119,12 @@ class TinyLedger:
     async def hold(self, candidacy: Candidacy) -> Held:
         """As the protocol says. A candidate who has a link already keeps it, whatever mail this is."""
         relay = self._index.copy(candidacy.company, candidacy.copy_key)
+        in_doubt = relay is not None and relay.state == "held"
         if relay is None:
             relay = self._hold(candidacy, "", self._token(candidacy))
         elif credit.after(relay.state, "held") is not None:
             relay = self._hold(candidacy, relay.id, relay.token)
-        held = Held(relay.id, relay.company, relay.token, relay.state)
+        held = Held(relay.id, relay.company, relay.token, relay.state, in_doubt)
         await self.storage.durable()
         return held
 
