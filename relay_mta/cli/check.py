@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +13,27 @@ from rich.console import Console
 from relay_mta.cli import mailfiles, report
 from relay_mta.cli.root import complain
 from relay_mta.config import load
+from relay_mta.core.address import addresses
 from relay_mta.core.errors import RelayError
-from relay_mta.examine import Examiner
+from relay_mta.examine import Examination, Examiner
+
+
+def _path(value: str) -> str:
+    """A forward path, exactly as it could stand in RCPT TO:<…>."""
+    found = addresses(value)
+    local, _, domain = value.rpartition("@")
+    if found.odd or found.paths != (value,) or not (local and domain and value.isprintable()):
+        raise click.BadParameter(f"{value!r} is not one address; expected such as taro@mail.example")
+    return value
+
+
+def _printable_json(name: str, examination: Examination) -> str:
+    line = report.as_json(name, examination)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return report.as_json(name, examination, ascii_only=True)
+    return line
 
 
 @click.command()
@@ -24,9 +45,16 @@ from relay_mta.examine import Examiner
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write the bytes that would go upstream, a file per copy.",
+    help="Write the bytes that would go upstream to NAME.1.eml, NAME.2.eml …, a file per copy. Files of these names in "
+    "DIR are written over, but never one of the mails to check.",
 )
-@click.option("--to", multiple=True, metavar="ADDRESS", help="A recipient, instead of those of To, Cc and Bcc.")
+@click.option(
+    "--to",
+    multiple=True,
+    metavar="ADDRESS",
+    callback=lambda _ctx, _param, values: tuple(map(_path, values)),
+    help="A recipient, instead of those of To, Cc and Bcc.",
+)
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -45,6 +73,8 @@ def check(
     """
     if as_json and diff:
         raise click.UsageError("--diff is for people and --json for programs: choose one of them.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a log pipe or an old console may lack characters
     examiner = Examiner.from_config(load(path) if path is not None else None)
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     found = list(mailfiles.find(files))
@@ -56,7 +86,7 @@ def check(
                 raise name
             examination = examiner.examine(mailfiles.read(name), to)
             if as_json:
-                click.echo(report.as_json(name, examination))
+                click.echo(_printable_json(name, examination))
             else:
                 console.print(report.for_person(name, examination), end="")
             if diff:
@@ -65,6 +95,6 @@ def check(
                 folder.write(name, examination.copies)
         except RelayError as error:
             failed = True
-            complain(str(error))
+            complain(report.safe(str(error)))
     if failed:
         ctx.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,20 +17,36 @@ def find(names: Sequence[str]) -> Iterator[str | RelayError]:
 
     An argument that means none is an error value, so that the others are still looked at.
     """
+    stdin = 0
     for name in names:
-        path = Path(name)
-        if name == STDIN or not path.is_dir():
-            yield name
-            continue
-        below = sorted(str(found) for found in path.rglob("*.eml") if found.is_file())
-        if below:
-            yield from below
+        if name == STDIN:
+            stdin += 1
+            yield name if stdin == 1 else RelayError("-: is given twice; standard input can be read only once")
+        elif os.path.isdir(name):  # unlike Path.is_dir, never an error
+            yield from _below(name)
         else:
-            yield RelayError(f"{name}: there are no .eml files in this folder")
+            yield name
+
+
+def _below(folder: str) -> Iterator[str | RelayError]:
+    unread: list[OSError] = []
+    below = sorted(
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder, onerror=unread.append)
+        for name in names
+        if name.lower().endswith(".eml") and os.path.isfile(os.path.join(place, name))
+    )
+    yield from below
+    yield from (RelayError(f"{error.filename}: cannot be read: {error.strerror}") for error in unread)
+    if not below and not unread:
+        yield RelayError(f"{folder}: there are no .eml files in this folder")
 
 
 def read(name: str) -> bytes:
-    """A mail as SMTP would carry it: a file with LF line ends alone gets CRLF, the last line its line end."""
+    """A mail as a client would send it: a file with LF line ends alone gets CRLF, the last line its line end.
+
+    Other CRs and LFs are left for whoever mends them as the relay does.
+    """
     try:
         raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except FileNotFoundError:
@@ -48,12 +65,13 @@ def read(name: str) -> bytes:
 class OutFolder:
     """Where the bytes go that would go upstream: STEM.1.eml, STEM.2.eml …
 
-    Two inputs of one name do not share a stem (the second gets STEM-2), and no input is ever written over.
+    Two inputs of one name do not share a stem (the second gets STEM-2). A file of such a name that is there already is
+    written over, so that a check can be repeated; but no input ever is, under whatever name.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[str]) -> None:
         self._folder = folder
-        self._inputs = {Path(name).resolve() for name in inputs if name != STDIN}
+        self._inputs = {found for name in inputs if name != STDIN and (found := _identity(name)) is not None}
         self._stems: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +83,7 @@ class OutFolder:
         stem = self._stem("stdin" if name == STDIN else Path(name).stem)
         paths = [self._folder / f"{stem}.{number}.eml" for number in range(1, len(copies) + 1)]
         for path, chunks in zip(paths, copies, strict=True):
-            if path.resolve() in self._inputs:
+            if _identity(path) in self._inputs:
                 raise RelayError(f"{path}: is one of the mails to check; expected another folder for --out")
             try:
                 with path.open("wb") as file:
@@ -81,3 +99,12 @@ class OutFolder:
             stem = f"{wanted}-{number}"
         self._stems.add(stem)
         return stem
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and inode: the same for a file's every name; None for one that is not there."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

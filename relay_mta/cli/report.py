@@ -26,8 +26,8 @@ def safe(text: str) -> str:
     return _UNSAFE.sub("\ufffd", text)
 
 
-def as_json(file: str, found: Examination) -> str:
-    """One line, whose keys are the public interface."""
+def as_json(file: str, found: Examination, *, ascii_only: bool = False) -> str:
+    """One line, whose keys are the public interface; `ascii_only` escapes all else as JSON has it."""
     value = {
         "file": file,
         "verdict": found.verdict,
@@ -40,7 +40,7 @@ def as_json(file: str, found: Examination) -> str:
             for each in found.recipients
         ],
     }
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(value, ensure_ascii=False))
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(value, ensure_ascii=ascii_only))
 
 
 def for_person(file: str, found: Examination) -> Text:
@@ -53,7 +53,9 @@ def for_person(file: str, found: Examination) -> Text:
         text.append(f"    {hit.score:+g}  {safe(hit.rule)}", style="cyan")
         text.append(f"  in {safe(hit.part)}: {_one_line(hit.text)}\n")
     for each in found.recipients:
-        gets = "a copy with a link of their own" if each.relayed else "the mail as it is"
+        gets = "nothing, as the relay refuses the mail"
+        if each.copy:
+            gets = "a copy with a link of their own" if each.relayed else "the mail as it is"
         text.append(f"  → {_one_line(each.address)}", style="bold" if each.relayed else "")
         text.append(f"  {safe(each.role)}: {gets}")
         text.append(f" (copy {each.copy})\n" if each.copy else "\n")

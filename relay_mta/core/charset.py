@@ -44,6 +44,16 @@ _OTHERS = re.compile(
 )
 _FOREIGN = {label.replace("_", "-"): name for label, name in aliases.items()}
 _FOREIGN |= {name.replace("_", "-"): name for name in aliases.values()}
+# What the standards say of codecs that vendors have extended: the standard library's name of the strict one.
+_STANDARD = {"iso-2022-jp": "iso2022_jp", "shift_jis": "shift_jis", "euc-jp": "euc_jp", "cp949": "euc_kr"}
+# Labels that promise less, or more, than their codec's standard.
+_PROMISES = {
+    "cp932": "windows-31j cswindows31j ms932 cp932 x-ms-cp932 windows-932 932",
+    "cp949": "cp949 uhc windows-949",
+    "gb2312": "gb2312 gb-2312-80 csgb2312",
+    "gbk": "gbk cp936 x-gbk",
+}
+_PROMISED = {label: standard for standard, labels in _PROMISES.items() for label in labels.split()}
 _JIS_ESCAPE = re.compile(rb"\x1b[$(]")
 _SEVEN_BIT = bytes(range(0x80))
 _UTF8_KANA = re.compile(rb"\xe3[\x80-\x83][\x80-\xbf]")
@@ -58,9 +68,13 @@ _EUC_CHARACTER = re.compile(rb"[\x00-\x7f]|\x8f..|..", re.DOTALL)
 _SAMPLE = 4096  # characters that a guess looks at: enough to tell Japanese from an accident
 
 
+def _plain_label(label: str) -> str:
+    return label.strip("\"' \t").lower().replace("_", "-")
+
+
 def by_label(label: str) -> str | None:
     """The codec that a label names; None if nobody knows the label; raises LookupError for those we do not read."""
-    name = label.strip("\"' \t").lower().replace("_", "-")
+    name = _plain_label(label)
     known = _BY_LABEL.get(name)
     if known:
         return known
@@ -74,7 +88,8 @@ def find(label: str | None, payload: bytes) -> str:
     """The codec that `payload` is really in, by its label and its bytes; `decode` works with it.
 
     A label that decodes the bytes is believed, except that 7-bit bytes with JIS escape sequences are JIS whatever they
-    are called. Raises LookupError if no codec can be told.
+    are called. Raises LookupError if no codec can be told, or if there are two: 8-bit bytes among JIS escape sequences,
+    as a form makes them that puts a name into a template of another character set.
     """
     codec = by_label(label) if label else None
     if payload.isascii():
@@ -83,11 +98,28 @@ def find(label: str | None, payload: bytes) -> str:
                 return cp50221.NAME
             raise LookupError("unknown escape sequences")
         return codec or "ascii"
+    if _JIS_ESCAPE.search(payload):
+        raise LookupError("8-bit bytes and JIS escape sequences")
     if codec == "iso-8859-1" and _C1.search(payload) and _decodes(payload, "windows-1252"):
         return "windows-1252"  # C1 controls are no text; every mail client reads the label so
     if codec and _decodes(payload, codec):
         return codec
     return _guess(payload)
+
+
+def widely_read(payload: bytes, codec: str, label: str | None) -> bool:
+    """Whether those who read `payload` by the letter of its label can: many stop at ①, ㈱ or 髙 in ISO-2022-JP, and at
+    what only GB 18030 has in a text labelled gb2312."""
+    name = _plain_label(label) if label else ""
+    promised = _PROMISED.get(name) if _BY_LABEL.get(name) == codec else None
+    standard = promised or _STANDARD.get(codec)
+    if standard is None:
+        return True
+    try:
+        payload.decode(standard)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decodes(payload: bytes, codec: str) -> bool:

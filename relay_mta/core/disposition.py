@@ -3,8 +3,8 @@
 Exemptions that need no content come before judging. The others come after it, so that an exempt rejection is counted as
 one and an operator learns what is being missed. Each has a stable reason word:
 
-    before judging   mode-off, bare-newline, ambiguous:…, limit:…, null-sender, signed, encrypted, calendar, report,
-                     tnef, resent, mailing-list, auto-reply, switched-off, no-text
+    before judging   mode-off, bare-newline, ambiguous:…, limit:…, unsupported:…, null-sender, signed, encrypted,
+                     calendar, report, tnef, resent, mailing-list, auto-reply, switched-off, no-text
     after judging    own-link, dkim-own, dkim-other, pgp-inline, ambiguous:recipients, several-to, no-candidate,
                      max-copies, smtputf8
 
@@ -21,6 +21,7 @@ from typing import Literal
 from relay_mta.core.address import Addresses, addresses, listed, person, same_path
 from relay_mta.core.company import Company
 from relay_mta.core.envelope import Envelope, Recipient
+from relay_mta.core.header import MAX_VALUE
 from relay_mta.core.link import own_links
 from relay_mta.core.message import Message
 from relay_mta.core.rules import RuleSet
@@ -30,8 +31,10 @@ from relay_mta.core.verdict import Verdict
 Role = Literal["candidate", "own", "partner", "cc"]
 Kind = Literal["pass", "relay", "exempt"]
 
-_EMPTY_GROUP = re.compile(r"""\s*[^:;<>@",()]*:\s*;\s*""")  # "undisclosed-recipients:;" names nobody, clearly
-_JIS = re.compile(rb"\x1b\$[@B].*?\x1b\([BJ]", re.S)  # raw ISO-2022-JP: its bytes look like commas and brackets
+# Both are linear on any bytes: possessive, and no two neighbours can take the same character.
+_EMPTY_GROUP = re.compile(r"""[^:;<>@",()]*+:\s*+;\s*+""")  # "undisclosed-recipients:;" names nobody, clearly
+# Raw ISO-2022-JP: its bytes look like commas and brackets. The group is missing where it does not return to ASCII.
+_JIS = re.compile(rb"(?:\x1b(?:\$[@B]|\(I)[^\x1b]*+)++(\x1b\([BJ])?+")
 _DKIM_DOMAIN = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)")
 
 _UNTOUCHABLE = {
@@ -71,9 +74,11 @@ def decide(
     message: Message, envelope: Envelope, *, company: Company, rules: RuleSet, base_url: str, normalised: bool = False
 ) -> Disposition:
     """Decide on one mail, from nothing but the arguments."""
-    to, cc = named(message, "to"), named(message, "cc")
-    roles = tuple(_role(recipient, company, to, cc) for recipient in envelope.recipients)
     reason = "mode-off" if company.mode == "off" else _before_judging(message, envelope, normalised=normalised)
+    # A header over a limit is not read: there nobody is known to be a Cc.
+    unread = (message.trouble or "").startswith("limit:")
+    to, cc = (Addresses(()), Addresses(())) if unread else (named(message, "to"), named(message, "cc"))
+    roles = tuple(_role(recipient, company, to, cc) for recipient in envelope.recipients)
     if reason:
         return Disposition("exempt", reason, roles)
     verdict = rules.judge(message)
@@ -151,13 +156,22 @@ def _addressing(envelope: Envelope, candidates: Sequence[int]) -> str | None:
 
 
 def named(message: Message, name: str) -> Addresses:
-    """The addresses of a header field, read before any decoding: a decoded name may hold commas and brackets."""
-    values = [_JIS.sub(b"", field.value) for field in message.fields if field.name.lower() == name]
-    texts = [value.decode("utf-8", "surrogateescape").replace("\r\n", "") for value in values]
-    if not texts or (len(texts) == 1 and _EMPTY_GROUP.fullmatch(texts[0])):
+    """The addresses of a header field, read before any decoding: a decoded name may hold commas and brackets.
+
+    A value over `header.MAX_VALUE` is not read and is odd.
+    """
+    values = [field.value for field in message.fields if field.name.lower() == name]
+    if not values:
         return Addresses(())
-    read = addresses(texts[0])
-    return Addresses(read.paths, odd=read.odd or len(texts) > 1)  # RFC 5322 §3.6: one of each
+    if len(values[0]) > MAX_VALUE:
+        return Addresses((), odd=True)
+    ascii_only = _JIS.sub(lambda found: b"" if found[1] else b"\x1b", values[0])
+    text = ascii_only.decode("utf-8", "surrogateescape").replace("\r\n", "")
+    if len(values) == 1 and _EMPTY_GROUP.fullmatch(text):
+        return Addresses(())
+    read = addresses(text)
+    # RFC 5322 §3.6: one of each. An escape that is left belongs to no text that we can tell from the addresses.
+    return Addresses(read.paths, odd=read.odd or len(values) > 1 or "\x1b" in text)
 
 
 def _role(recipient: Recipient, company: Company, to: Addresses, cc: Addresses) -> Role:

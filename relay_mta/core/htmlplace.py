@@ -2,7 +2,7 @@
 
 `below_place` climbs from the last line of new text to a place between block elements: behind the paragraph that holds
 the line, within its <div>, its table cell, or the body; never past text that follows (signature, quoted history).
-`end_place` is the end of the body. Both return an offset between tags.
+`end_place` is the end of the body. Both return an offset between tags, and none before the end of the tag `<body>`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ class Row:
 def below_place(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
     """The offset behind row `after` where a block goes; with None (no new text), before the first row; `end` if the
     source shows nothing."""
+    return max(_below(tree, rows, after, end), _body_inner(tree))
+
+
+def _below(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
     if after is None:
         first = next((row.first for row in rows if not blank(row.text)), None)
         return end if first is None else _start(_climb_top(first))
@@ -89,6 +93,19 @@ def below_place(tree: Tree, rows: Sequence[Row], after: int | None, end: int) ->
 
 def end_place(tree: Tree) -> int:
     """The offset behind everything that is shown: before `</body>` or `</html>`, or the end of the source."""
+    return max(_end_place(tree), _body_inner(tree))
+
+
+def _body_inner(tree: Tree) -> int:
+    """Where the content of the body begins, if its tag is written: nothing visible may stand in front of it."""
+    for node in tree.contents:
+        for inner in (node, *(node.contents if isinstance(node, Element) and node.name == "html" else ())):
+            if isinstance(inner, Element) and inner.name == "body":
+                return inner.inner
+    return 0
+
+
+def _end_place(tree: Tree) -> int:
     place = tree.shown_end if tree.body_close is None else tree.body_close
     node: Tree | Element = tree
     unseen: int | None = None
@@ -101,10 +118,11 @@ def end_place(tree: Tree) -> int:
             if child is None or child.name in VOID or child.inner > place:
                 return node.start if unseen is None else unseen  # what a table without a cell holds is shown before it
             place = min(place, child.close)  # a table left open: the end of its last cell
-        if hidden(child):
+        # A body of no size or that is hidden is still the only place there is; its content may set a size.
+        if hidden(child) and child.name not in _TOP:
             return child.start if unseen is None else unseen
         size = zero_size(child)
-        if size is not None:
+        if size is not None and child.name not in _TOP:
             unseen = (child.start if unseen is None else unseen) if size else None
         node = child
 

@@ -14,12 +14,13 @@ RFC 5322, RFC 2045 to 2047, RFC 2183, RFC 2231, RFC 3676 (format=flowed).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import Literal
 
-from relay_mta.core import charset, header, html, mime, text, transfer
+from relay_mta.core import charset, footer, header, html, mime, text, transfer
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.header import Field
 from relay_mta.core.mime import Part
@@ -83,7 +84,7 @@ class Message:
         """The leaves that a mail client shows as the text: one, or the alternatives of one.
 
         Of an alternative every plain and HTML leaf; of a related its root; of a mixed the first part that is a text:
-        what follows it inline is an attachment, a list's footer or a virus checker's note, which nobody would reply to.
+        what follows it inline is an attachment or a footer, else `text_trouble` tells of it.
         A text with a file name or a disposition other than "inline" is never shown (RFC 2183 §2.8).
         """
         return self._shown_in(self.parts[0])
@@ -125,7 +126,7 @@ class Message:
             return ()
         children = [self.parts[i] for i in part.children]
         if part.content_type == "multipart/related":
-            return self._shown_in(_related_root(part, children))
+            return self._shown_in(children[0])  # RFC 2387 §3.2; for another `start` see `_structure_trouble`
         if part.content_type == "multipart/alternative":
             return tuple(chain.from_iterable(self._shown_in(child) for child in children))
         for child in children:
@@ -139,7 +140,7 @@ class Message:
         if sum(part.body_end - part.body_start for part in self.shown) > MAX_TEXT:
             return (), "limit:text"
         texts: list[TextPart] = []
-        trouble = "unsupported:alternative" if self._has_strange_alternative() else None
+        trouble = self._structure_trouble() if self.shown else None
         for part in self.shown:
             try:
                 texts.append(self._text_part(part))
@@ -147,16 +148,48 @@ class Message:
                 trouble = trouble or error.reason
         return tuple(texts), trouble
 
-    def _has_strange_alternative(self) -> bool:
-        """Whether a reader may be shown a text (AMP, a calendar) in place of those that we read and write."""
-        above = {part.parent for part in self.shown} - {None}
-        return any(
-            part.parent in above
-            and part.content_type.startswith("text/")
-            and part.content_type not in _SHOWN
-            and self.parts[part.parent or 0].content_type == "multipart/alternative"
+    def _structure_trouble(self) -> str | None:
+        """Whether some reader sees another text than `shown`, in its place or beside it."""
+        above: set[int] = set()  # the shown leaves and what they stand in
+        for leaf in self.shown:
+            part: Part | None = leaf
+            while part is not None and part.index not in above:
+                above.add(part.index)
+                part = None if part.parent is None else self.parts[part.parent]
+        for part in self.parts:
+            # A reader takes one of the alternatives (RFC 2046 §5.1.4), and it may be the AMP, the XHTML or the file.
+            if part.content_type == "multipart/alternative" and not above.issuperset(part.children):
+                return "unsupported:alternative"
+            if part.content_type == "multipart/related" and not _starts_with_first(part, self.parts):
+                return "ambiguous:related-start"
+        return "ambiguous:two-texts" if self._has_second_text() else None
+
+    def _has_second_text(self) -> bool:
+        """Whether another text stands inline beside the shown one that is more than a footer (`core.footer`).
+
+        Readers show it as part of the letter; it may take back what the first one says.
+        """
+        shown = {part.index for part in self.shown}
+        others = [
+            part
             for part in self.parts
-        )
+            if part.content_type in _SHOWN
+            and part.index not in shown
+            and part.disposition in (None, "inline")
+            and not part.filename
+        ]
+        if len(others) > footer.MAX_NOTES or any(p.body_end - p.body_start > footer.MAX_BYTES for p in others):
+            return True
+        for part in others:
+            if not self.raw[part.body_start : part.body_end].strip():
+                continue
+            try:
+                text = self._text_part(part)
+            except SpliceError:
+                return True
+            if not footer.is_footer(text.kind, text.text, text.layout):
+                return True
+        return False
 
     def _text_part(self, part: Part) -> TextPart:
         if part.body_start - part.start != 2 and not self.raw.endswith(b"\r\n\r\n", part.start, part.body_start):
@@ -178,14 +211,20 @@ class Message:
         return TextPart(part, "plain", payload, codec, decoded, text.layout(decoded, flowed=flowed))
 
 
-def _related_root(part: Part, children: list[Part]) -> Part:
-    """The child of a multipart/related that is shown (RFC 2387 §3.2): named by `start`, or the first."""
-    start = part.params.get("start", "")
-    for child in children:
-        for each in child.fields:
-            if start and each.name.lower() == "content-id" and header.text(each.value) == start:
-                return child
-    return children[0]
+def _starts_with_first(part: Part, parts: Sequence[Part]) -> bool:
+    """Whether a multipart/related's `start` leaves its first child the root.
+
+    RFC 2387 §3.2 lets it name another one, and most mail clients show the first nevertheless.
+    """
+    start = part.params.get("start", "").strip().strip("<>")
+    if not start:
+        return True
+    named = [child for child in part.children if start in _content_ids(parts[child])]
+    return not named or named[0] == part.children[0]
+
+
+def _content_ids(part: Part) -> list[str]:
+    return [header.text(each.value).strip("<>") for each in part.fields if each.name.lower() == "content-id"]
 
 
 def index(raw: bytes) -> Message:

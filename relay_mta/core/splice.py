@@ -4,11 +4,12 @@
 layout names; `apply` makes the chunks to be sent. The relay's own header edits (a Received field, a removed switch)
 are `Edit`s too and go into the same `apply`.
 
-A block is written in the part's own charset and transfer encoding. If the charset lacks a character, or 8-bit
-octets would enter a 7bit part (RFC 2045 §2.7), this order is followed: customary look-alikes, the block's plain
-variant, and in HTML numeric character references from the start, as they lose nothing. A text/plain part that can
-carry none of these is converted, alone, to UTF-8 in base64; only its Content-Type's charset and its
-Content-Transfer-Encoding change then.
+A block is written in the part's own charset and transfer encoding. If the charset lacks a character, or has it only
+as a vendor's extension that the part's own text does without, or 8-bit octets would enter a 7bit part (RFC 2045 §2.7)
+or a mail of 7 bits (RFC 6152 §3: its client had no need to ask for more), this order is followed: customary
+look-alikes, the block's plain variant, and in HTML numeric character references from the start, as they lose nothing.
+A text/plain part that can carry none of these is converted, alone, to UTF-8 in base64; only its Content-Type's charset
+and its Content-Transfer-Encoding change then.
 
 format=flowed stays what it is (RFC 3676): our lines are fixed ones, and no line of the sender's flows into them.
 
@@ -35,8 +36,6 @@ Placement = Literal["below", "end"]
 _SEALED_PARENTS = ("multipart/signed", "multipart/encrypted")
 # RFC 1864, and fields that count or digest a body: a change would make them lie.
 _SEALED_FIELDS = ("content-md5", "content-digest", "content-length", "x-content-length", "lines")
-# Charsets that vendors have extended, and what the standards say of them (RFC 1468, JIS X 0208 and its encodings).
-_STRICT = {"iso-2022-jp": "iso2022_jp", "shift_jis": "shift_jis", "euc-jp": "euc_jp"}
 # Quoted strings and comments first, so that a "charset=" inside of them is not taken for the parameter (RFC 2045 §5.1).
 _CHARSET = re.compile(
     rb'"(?:[^"\\]|\\.)*"|\([^()]*\)|;\s*charset\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s;()"]+)',
@@ -129,7 +128,9 @@ class _Target:
         self.newline = "\n" if "\n" in shown.text and "\r\n" not in shown.text else "\r\n"
         self.offset = self._byte_offset(at)
         # RFC 2045 §2.7: 7bit data has no octet above 127. A part that says 7bit and is not gets no worse by ours.
-        self.eight_bit = self.part.encoding != "7bit" or not shown.payload.isascii()
+        self.eight_bit = self.part.encoding in ("quoted-printable", "base64") or (
+            not message.raw.isascii() and (self.part.encoding != "7bit" or not shown.payload.isascii())
+        )
 
     def _byte_offset(self, at: int) -> int:
         try:
@@ -146,12 +147,12 @@ class _Target:
         return new if self.eight_bit or new.isascii() else None
 
     def widely_read(self, text: str) -> bool:
-        """Whether strict readers of the charset know these characters too: many stop at ①, ㈱ or 髙 in ISO-2022-JP."""
+        """Whether strict readers of the part's charset can read these characters in it."""
         try:
-            text.encode(_STRICT.get(self.codec, "utf-8"))
-        except UnicodeEncodeError:
+            new = charset.encode(text, self.codec)
+        except (ValueError, LookupError):
             return False
-        return True
+        return charset.widely_read(new, self.codec, self.part.params.get("charset"))
 
     def insert(self, new: bytes) -> Edit:
         """The edit of the body that puts `new` at the place, proved."""
@@ -204,6 +205,8 @@ class _Plain(_Target):
 
     def edits(self, block: Block) -> tuple[Edit, ...]:
         variants = [charset.fold(variant, self.codec) for variant in (block.text, block.plain)]
+        if charset.widely_read(self.shown.payload, self.codec, self.part.params.get("charset")):
+            variants = [text for text in variants if self.widely_read(text)]  # no reader may lose what he could read
         for text in sorted(variants, key=self.widely_read, reverse=True):
             new = self.carry(self._shape(text))
             if new is None:

@@ -1,7 +1,8 @@
 """The header fields that a relayed mail gains and loses on its way through us (RFC 5321 §4.4).
 
 Every mail gains one `Received`, without a `for` clause, since one copy may serve several recipients; and loses
-`X-Career-Relay`, the sender's switch, which is nobody's business beyond us. Nothing else.
+`X-Career-Relay`, the sender's switch, which is nobody's business beyond us. Nothing else, but for an empty line where
+a mail would otherwise be read as another one behind our field (see `edits`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from relay_mta.core.splice import Edit
 SWITCH = "x-career-relay"
 """The sender's switch: `off` exempts the mail. Lower case, as field names are compared."""
 
+# Lines that an mbox file leaves on top of a mail; no header fields, but read as such nearly everywhere.
+_MBOX_LINES = re.compile(rb"(?:>*+From [^\r\n]*+\r\n)*+")
+# Behind these a field may go on, or another of its name follow, that was not looked at.
+_CUT_HEADERS = frozenset({"limit:header", "limit:fields"})
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -43,6 +48,28 @@ def hops(message: Message) -> int:
 
 
 def edits(message: Message, received_field: bytes) -> tuple[Edit, ...]:
-    """The edits that bring the header to what goes upstream."""
-    gone = (Edit(field.start, field.end, b"") for field in message.fields if field.name.lower() == SWITCH)
-    return (Edit(0, 0, received_field), *gone) if received_field else tuple(gone)
+    """The edits that bring the header to what goes upstream; `received_field` may be empty.
+
+    The next server should read behind our field what it would read without us. Postfix, as the common one:
+
+    - takes lines "From …" and ">From …" for fields of their own ("X-Mailbox-Line") only if the mail begins with them;
+      further down such a line ends the header. So they stay the first lines.
+    - takes a mail whose first line begins with a blank for one without a header, all of it body, and writes an empty
+      line in front. Behind our field that line would be its fold (RFC 5322 §2.2.3) and the next lines a header, so we
+      write that empty line.
+    - ends the header at any other line that is no field. It does so wherever the line stands, and so do other servers,
+      each behind the `Received` of its own: nothing is to be done.
+
+    A header that was not read to its end for its size loses nothing: half a field is worse than a whole one.
+    """
+    place = _mbox_end(message.raw)
+    added = received_field + (b"\r\n" if message.raw[place : place + 1] in (b" ", b"\t") else b"")
+    gone: list[Edit] = []
+    if message.trouble not in _CUT_HEADERS:
+        gone = [Edit(field.start, field.end, b"") for field in message.fields if field.name.lower() == SWITCH]
+    return (Edit(place, place, added), *gone) if added else tuple(gone)
+
+
+def _mbox_end(raw: bytes) -> int:
+    found = _MBOX_LINES.match(raw)
+    return found.end() if found else 0

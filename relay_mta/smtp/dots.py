@@ -14,18 +14,11 @@ the piece in hand.
 
 from __future__ import annotations
 
-import re
-
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+from relay_mta.core.newline import has_bare, mended
 
 
 class BareNewlineError(ValueError):
     """A mail on its way out has a CR or LF that is not part of a CR LF."""
-
-
-def _has_bare_newline(piece: bytes) -> bool:
-    pairs = piece.count(b"\r\n")
-    return piece.count(b"\r") != pairs or piece.count(b"\n") != pairs
 
 
 class _Lines:
@@ -69,10 +62,9 @@ class Unstuffer(_Lines):
         return self._begin(self._mend(tail))
 
     def _mend(self, piece: bytes) -> bytes:
-        if not _has_bare_newline(piece):
-            return piece
-        self.normalised = True
-        return _LINE_END.sub(b"\r\n", piece)
+        whole = mended(piece)
+        self.normalised = self.normalised or whole is not piece
+        return whole
 
 
 class Stuffer(_Lines):
@@ -81,7 +73,7 @@ class Stuffer(_Lines):
     def feed(self, data: bytes) -> bytes:
         """What may be sent so far."""
         piece = self._cut(data)
-        if _has_bare_newline(piece):
+        if has_bare(piece):
             raise BareNewlineError("a mail with a bare CR or LF must not leave")
         return self._begin(piece.replace(b"\r\n.", b"\r\n.."))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,131 @@ def test_a_configuration_names_the_company(tmp_path: Path) -> None:
     path = mail(tmp_path, "a.eml", REJECTION)
     found = json.loads(check(path, "--json", "--config", example).stdout)
     assert found["verdict"] == "rejection" and any(each["relayed"] for each in found["recipients"])
+
+
+# --- what the relay does with it ------------------------------------------------------------------------------------
+
+
+RECEIVED = b"Received: from a by b; Mon, 2 Nov 2026 10:00:00 +0900\r\n"
+
+
+def verdict(result: Result) -> tuple[str, str]:
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    return found["verdict"], found["reason"]
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n"])
+def test_bare_line_ends_are_mended_as_the_relay_mends_them(tmp_path: Path, end: bytes) -> None:
+    raw = REJECTION.replace(b"\r\n\r\n", b"\r\n\r\nx" + end + b"y\r\n", 1)
+    path = mail(tmp_path, "bare.eml", raw)
+    assert verdict(check(path, "--json", "--out", tmp_path / "out")) == ("exempt", "bare-newline")
+    assert (tmp_path / "out" / "bare.1.eml").read_bytes() == raw.replace(b"x" + end + b"y", b"x\r\ny")
+
+
+def test_a_mail_that_the_relay_refuses_as_a_loop_is_no_rejection(tmp_path: Path) -> None:
+    path = mail(tmp_path, "loop.eml", RECEIVED * 50 + REJECTION)
+    assert verdict(check(path, "--json", "--out", tmp_path / "out")) == ("exempt", "loop")
+    assert not list((tmp_path / "out").iterdir())
+    found = json.loads(check(path, "--json").stdout)["recipients"]
+    assert found and all(each["copy"] == 0 and not each["relayed"] for each in found)
+    assert "nothing, as the relay refuses the mail" in check(path).stdout
+    assert verdict(check(mail(tmp_path, "near.eml", RECEIVED * 49 + REJECTION), "--json"))[0] == "rejection"
+
+
+def test_limits_of_the_configuration_count(tmp_path: Path) -> None:
+    example = Path(__file__).resolve().parents[2] / "config.example.toml"
+    text = re.sub(r"(?ms)^\[limits\].*?(?=^\[|\Z)", "", example.read_text("utf-8"))
+    config = tmp_path / "config.toml"
+    config.write_text(text + '\n[limits]\nmax_size = "2KiB"\nmax_received = 2\n', encoding="utf-8")
+    big, near = (mail(tmp_path, f"{n}.eml", PLAIN + b"x" * (n - len(PLAIN) - 2) + b"\r\n") for n in (2049, 2048))
+    assert verdict(check(big, "--json", "-c", config)) == ("exempt", "too-big")
+    assert verdict(check(near, "--json", "-c", config))[1] != "too-big"
+    assert verdict(check(big, "--json"))[1] != "too-big"
+    assert verdict(check(mail(tmp_path, "loop.eml", RECEIVED * 2 + PLAIN), "--json", "-c", config))[1] == "loop"
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *("", " ", "not an address", "HR <boss@acme.example.jp>", "<a@b.example>", "a@b.example, c@d.example", "@b"),
+        *("a@", "a@b.example\r\nRCPT TO:<c@d.example>", "a@b.example\0", "all: a@b.example;", "a@\u202eb.example"),
+    ],
+)
+def test_an_invalid_to_is_wrong_usage(tmp_path: Path, to: str) -> None:
+    result = check(mail(tmp_path, "a.eml"), "--json", "--to", to)
+    assert result.exit_code == 2 and not result.stdout
+
+
+def test_a_to_beyond_ascii_is_an_address(tmp_path: Path) -> None:
+    found = json.loads(check(mail(tmp_path, "a.eml"), "--json", "--to", "太郎@mail.example").stdout)
+    assert [each["address"] for each in found["recipients"]] == ["太郎@mail.example"]
+
+
+def test_one_bad_argument_does_not_end_the_run(tmp_path: Path) -> None:
+    good = mail(tmp_path, "good.eml")
+    (tmp_path / "loop.eml").symlink_to("loop.eml")
+    bad = [tmp_path / "loop.eml", "a" * 5000, "b/" * 3000, tmp_path / "good.eml" / "below"]
+    for options in ([], ["--out", tmp_path / "out"]):
+        result = check(*bad, good, "--json", *options)
+        assert result.exit_code == 1
+        assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [str(good)]
+        assert len(result.stderr.splitlines()) == len(bad) and "internal error" not in result.stderr
+
+
+def test_standard_input_is_read_once() -> None:
+    result = check("-", "-", "--json", stdin=PLAIN)
+    assert result.exit_code == 1
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == ["-"]
+    assert result.stderr == "relay-mta: -: is given twice; standard input can be read only once\n"
+
+
+def test_a_folder_finds_eml_in_capitals(tmp_path: Path) -> None:
+    for name in ("a/MAIL.EML", "b.Eml", "c.eml.txt"):
+        mail(tmp_path, name)
+    found = [json.loads(line)["file"] for line in check(tmp_path, "--json").stdout.splitlines()]
+    assert found == [str(tmp_path / "a" / "MAIL.EML"), str(tmp_path / "b.Eml")]
+
+
+def test_a_check_can_be_repeated_into_the_same_folder(tmp_path: Path) -> None:
+    path, out = mail(tmp_path, "a.eml"), tmp_path / "out"
+    mail(out, "a.1.eml", b"of yesterday")
+    assert check(path, "--out", out).exit_code == 0
+    assert (out / "a.1.eml").read_bytes() == PLAIN
+    assert "written over" in " ".join(check("--help").stdout.split())
+
+
+def test_an_input_is_never_written_over_by_another_name(tmp_path: Path) -> None:
+    path, out = mail(tmp_path, "in/a.eml"), tmp_path / "out"
+    kept = mail(tmp_path, "in/kept.eml", PLAIN + b"kept\r\n")
+    out.mkdir()
+    os.link(kept, out / "a.1.eml")
+    result = check(path, kept, "--out", out)
+    assert result.exit_code == 1 and "is one of the mails to check" in result.stderr
+    assert kept.read_bytes() == PLAIN + b"kept\r\n"
+    assert (out / "kept.1.eml").exists()
+
+
+# --- outputs that lack characters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "euc_jp"])
+@pytest.mark.parametrize("option", [[], ["--json"], ["--diff"]])
+def test_an_output_that_lacks_the_characters_gets_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, option: list[str]
+) -> None:
+    """A log pipe under LANG=C, an old console."""
+    path = mail(tmp_path, "\U00020bb7髙.eml", REJECTION.replace(b"To: ", b"To: =?utf-8?B?8KCut+mrmQ==?= "))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    with pytest.raises(SystemExit) as ended:
+        root.main(["check", str(path), *option])
+    sys.stdout.flush()
+    assert ended.value.code == 0
+    text = written.getvalue().decode(encoding)
+    assert "rejection" in text and "candidate" in text
+    if option == ["--json"]:
+        assert json.loads(text)["file"] == str(path)

@@ -206,3 +206,38 @@ def test_no_look_alike_is_written_unasked(text: str, codec: str) -> None:
 
 def test_runs_begin_in_ascii() -> None:
     assert [run.state for run in cp50221.runs(b'\x1b$B$"\x1b(B')] == ["ascii", "double", "ascii"]
+
+
+@pytest.mark.parametrize("codec", ["cp932", "utf-8", "euc_jp"])
+@pytest.mark.parametrize("label", ["iso-2022-jp", "utf-8", "shift_jis", "euc-jp", None])
+def test_a_foreign_name_merged_into_a_jis_text_is_in_no_charset(codec: str, label: str | None) -> None:
+    """A form's mailer merges a name in its own charset into a JIS template: both halves cannot be read at once."""
+    mixed = "高橋一郎".encode(codec) + " 様、誠に残念ながら".encode("iso2022_jp")
+    with pytest.raises(LookupError):
+        charset.find(label, mixed)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "label", "read"),
+    [
+        ("髙①", "iso-2022-jp", "ISO-2022-JP", False),
+        ("高〜", "iso-2022-jp", "ISO-2022-JP", True),
+        ("髙①", "shift_jis", "Shift_JIS", False),
+        ("～－", "shift_jis", "Shift_JIS", True),
+        ("髙①", "shift_jis", "windows-31j", True),
+        ("髙①", "euc-jp", None, False),
+        ("栃木", "gb18030", "gb2312", False),
+        ("栃木", "gb18030", '"GBK"', True),
+        ("・", "gb18030", "gb2312", False),
+        ("人才", "gb18030", "gb2312", True),
+        ("\U00020bb7", "gb18030", "gbk", False),
+        ("\U00020bb7", "gb18030", "gb18030", True),
+        ("똠", "cp949", "euc-kr", False),
+        ("똠", "cp949", "ks_c_5601-1987", False),
+        ("똠", "cp949", "uhc", True),
+        ("\U00020bb7髙", "utf-8", "gb2312", True),
+        ("x", "ascii", None, True),
+    ],
+)
+def test_what_readers_of_the_label_can_read(text: str, codec: str, label: str | None, read: bool) -> None:
+    assert charset.widely_read(charset.encode(text, codec), codec, label) is read

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from relay_mta import shipped
+from relay_mta.core import header
 from relay_mta.core.company import Agency, Company
-from relay_mta.core.disposition import Disposition, decide
+from relay_mta.core.disposition import Disposition, decide, named
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.message import index
 from relay_mta.core.rules import RuleSet
@@ -172,3 +174,60 @@ def test_an_own_link_in_the_quoted_history_exempts_nothing() -> None:
 def test_trouble_in_the_mime_structure_is_the_reason() -> None:
     raw = mail("Content-Type: text/html")
     assert judged(raw).reason.startswith("ambiguous:")
+
+
+HOSTILE = [
+    b"\x1b$B",
+    b"\x1b$@x",
+    b"\x1b(I",
+    b"\x1b$B\x1b(I",
+    b" ",
+    b"\t",
+    b":",
+    b": ",
+    b";",
+    b"a:;",
+    b"<",
+    b"(",
+    b'"',
+    b"\\",
+    b",",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize("tail", [b"", b"x", b"\x1b(B", b": ;x"])
+def test_a_long_recipient_field_is_read_in_linear_time(piece: bytes, tail: bytes) -> None:
+    """60 kB of To took eleven seconds of the event loop, 250 kB three minutes."""
+    longest = piece * ((header.MAX_VALUE - 10) // len(piece)) + tail
+    for value in (longest, piece * 80_000 + tail):
+        message = index(b"From: <hr@acme.example.jp>\r\nTo: " + value + b"\r\n\r\nx\r\n")
+        start = time.process_time()
+        found = named(message, "to")
+        assert time.process_time() - start < 0.2
+        assert len(value) <= header.MAX_VALUE or found.odd
+
+
+def test_a_long_list_of_recipients_is_not_read() -> None:
+    many = ", ".join(f"candidate-number-{i}@mail.example" for i in range(1_000))
+    found = judged(mail(to=many))
+    assert (found.kind, found.reason) == ("exempt", "limit:header-value")
+    assert named(index(mail(to=many)), "to").odd
+
+
+def test_raw_jis_in_a_recipients_name_is_passed_over() -> None:
+    """Its bytes look like commas and brackets."""
+    for name in ("山田、太郎", "株式会社アクメ（採用）"):
+        raw = mail().replace(f"To: {TARO}".encode(), b"To: " + name.encode("iso2022_jp") + f" <{TARO}>".encode())
+        assert (named(index(raw), "to").paths, named(index(raw), "to").odd) == ((TARO,), False)
+
+
+@pytest.mark.parametrize("piece", [b"\x1b$B;3ED", b"\x1b$B;3ED\x1b$)C", b"\x1b", b"\x1b(I1\x1b$B"])
+def test_raw_jis_that_does_not_end_is_ambiguous(piece: bytes) -> None:
+    raw = mail().replace(f"To: {TARO}".encode(), b"To: " + piece + f" <{TARO}>".encode())
+    assert named(index(raw), "to").odd
+
+
+def test_a_cc_is_told_even_where_the_mail_is_not_judged() -> None:
+    raw = mail("Cc: boss@mail.example", "Content-Type: text/html")
+    assert judged(raw, TARO, "boss@mail.example").roles == ("candidate", "cc")

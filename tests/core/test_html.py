@@ -358,3 +358,21 @@ def test_what_is_relied_on_of_beautiful_soup() -> None:
     assert {"multi_valued_attributes", "preserve_whitespace_tags", "string_containers"} <= set(builder)
     tree = parse("<p>a &amp; b</p>")
     assert isinstance(tree.p, Element) and tree.p.parent is tree and tree.p.contents[0] == "a & b"
+
+
+@pytest.mark.parametrize("style", ["font-size:0", "font-size:0px;margin:0", "display:none"])
+@pytest.mark.parametrize("around", ["<html><head></head>{}</html>", "{}", "<!doctype html>\n{}"])
+def test_a_body_without_font_size_does_not_send_the_block_to_the_top(style: str, around: str) -> None:
+    """Responsive templates set the size within; whatever stands before <body> would be above the letter."""
+    body = f'<body style="{style}"><div style="font-size:14px">不採用です。<br></div></body>'
+    source = around.format(body)
+    found = layout(source)
+    assert source.index("<div") <= found.below <= found.end <= source.index("</body>")
+    if "display" not in style:
+        assert source.index("<br>") < found.below
+
+
+def test_no_place_is_before_the_body() -> None:
+    source = "<p>不採用です。</p><body><!-- x --></body>"
+    found = layout(source)
+    assert source.index("<!--") <= found.below <= found.end

@@ -312,15 +312,6 @@ def test_a_footer_behind_a_signed_text_is_not_the_text() -> None:
     assert message.shown == ()
 
 
-def test_related_follows_its_start_parameter() -> None:
-    raw = multipart(
-        "--bb\nContent-Type: image/png\nContent-ID: <i@x>\n\nx\n"
-        "--bb\nContent-Type: text/html\nContent-ID: <r@x>\n\ny\n--bb--\n",
-        content_type='multipart/related; start="<r@x>"; boundary=bb',
-    )
-    assert shown(index(raw)) == [("text/html", "7bit")]
-
-
 def test_a_mail_inside_is_not_looked_into() -> None:
     raw = mail("Content-Type: message/rfc822\n\nContent-Type: multipart/mixed\nFrom: a\nFrom: b\n\nx\n")
     message = index(raw)

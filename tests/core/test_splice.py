@@ -225,7 +225,8 @@ def test_iso_2022_jp_stays_7bit_and_ends_every_line_in_ascii() -> None:
 
 def test_characters_of_cp50221_are_read_by_ours_and_kana_become_full_width() -> None:
     made = TEMPLATES.render("ja", company="㈱髙﨑①ｱｸﾒ", agency="サンプル", link=link.url(BASE, TOKEN))
-    out, _ = spliced(single(JAPANESE, "iso-2022-jp", "7bit"), made)
+    raw = single("", "iso-2022-jp", "7bit") + charset.encode("髙橋様\r\n" + JAPANESE, "iso-2022-jp")
+    out, _ = spliced(raw, made)
     assert "㈱髙﨑①アクメ" in message.index(out).texts[0].text
     assert b"\x1b(I" not in out
 
