@@ -88,6 +88,7 @@ class RelayConversation:
         self._setting = setting
         self._max_size = max_size
         self._line = Line(gate.upstream, gate.learn)
+        self._id = "-"  # of the transaction, from MAIL on
         self._client: Client | None = None
         self._reverse_path = ""
         self._params: tuple[str, ...] = ()
@@ -103,32 +104,35 @@ class RelayConversation:
         if "SIZE" in offered:
             limit = int(offered["SIZE"]) if offered["SIZE"].isdecimal() else 0
             lines.insert(0, f"SIZE {min(limit or self._max_size, self._max_size)}")
+        self._line.offered = frozenset(offered)
         return tuple(lines)
 
     async def mail(self, client: Client, reverse_path: str, params: tuple[str, ...]) -> Reply:
         """MAIL, mirrored live."""
         self._client, self._reverse_path, self._params, self._recipients = client, reverse_path, params, []
         try:
-            return await self._line.mail(client, reverse_path, params)
+            self._id = self._setting(self._gate.company.id).unique()
+            answer = await self._line.mail(client, reverse_path, params)
         except UpstreamError as error:
             self._line.abort()
-            maillog.upstream_trouble(id="-", company=self._gate.company.id, stage="mail", error=error)
-            return UPSTREAM_AWAY
+            maillog.upstream_trouble(id=self._id, company=self._gate.company.id, stage="mail", error=error)
+            answer = UPSTREAM_AWAY
         except Exception as error:
             return self._defect(error)
+        return self._told("mail", answer)
 
     async def rcpt(self, forward_path: str, params: tuple[str, ...]) -> Reply:
         """RCPT, mirrored live."""
         try:
             answer = await self._line.rcpt(forward_path, params)
         except UpstreamError as error:
-            maillog.upstream_trouble(id="-", company=self._gate.company.id, stage="rcpt", error=error)
-            return UPSTREAM_LOST
+            maillog.upstream_trouble(id=self._id, company=self._gate.company.id, stage="rcpt", error=error)
+            answer = UPSTREAM_LOST
         except Exception as error:
             return self._defect(error)
         if answer.accepted:
             self._recipients.append(Recipient(forward_path, params))
-        return answer
+        return self._told("rcpt", answer)
 
     async def data(self, raw: bytes, *, normalised: bool) -> Reply:
         """One mail: the reply is final."""
@@ -140,6 +144,7 @@ class RelayConversation:
             self._line,
             self._client,
             envelope,
+            id=self._id,
             upstream_name=self._gate.upstream_name,
             hide_client=self._gate.hide_client,
         )
@@ -169,6 +174,13 @@ class RelayConversation:
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
             transaction.abandon()
+
+    def _told(self, stage: str, answer: Reply) -> Reply:
+        """What the client is told of a command; what it is refused has its line."""
+        if not answer.accepted:
+            company = self._gate.company.id
+            maillog.refused(id=self._id, company=company, stage=stage, code=answer.code, enhanced=answer.enhanced)
+        return answer
 
     def _defect(self, error: Exception) -> Reply:
         """A defect of ours: the client keeps the mail, nobody sees our text, the upstream session is not trusted."""

@@ -22,13 +22,17 @@ estimate, but should not be too small)."""
 
 
 class Line:
-    """One upstream session at a time. `busy`: a transaction is open on it, or was left open."""
+    """One upstream session at a time. `busy`: a transaction is open on it, or was left open.
+
+    `offered`: the extensions that the client was told of at its EHLO.
+    """
 
     def __init__(self, upstream: Upstream, learn: Callable[[Mapping[str, str]], None]) -> None:
         self._upstream = upstream
         self._learn = learn
         self._session: UpstreamSession | None = None
         self.busy = False
+        self.offered: frozenset[str] = frozenset()
 
     @property
     def alive(self) -> bool:
@@ -49,7 +53,7 @@ class Line:
     async def rcpt(self, forward_path: str, params: Sequence[str]) -> Reply:
         """RCPT of the open transaction."""
         session = self._alive_session()
-        if _lacks(session, params):
+        if self._lacks(session, params):
             return LACKING
         return await session.command(_line("RCPT TO", forward_path, params))
 
@@ -84,6 +88,15 @@ class Line:
         if session is not None:
             session.abort()
 
+    def _lacks(self, session: UpstreamSession, params: Sequence[str]) -> bool:
+        """Whether a parameter's extension was offered to the client, from what was known then, but is not there.
+
+        The client must not be refused for good for having believed us: with its next EHLO it will know better. One
+        that uses what it was not offered gets the upstream's own answer.
+        """
+        needed = {_NEEDS.get(param.partition("=")[0].upper()) for param in params} & self.offered
+        return any(extension not in session.extensions for extension in needed)
+
     def _alive_session(self) -> UpstreamSession:
         if self._session is None or not self._session.alive:
             raise UpstreamError("the upstream closed the session")
@@ -98,7 +111,7 @@ class Line:
         return self._session
 
     async def _mail(self, session: UpstreamSession, reverse_path: str, params: Sequence[str]) -> Reply:
-        if _lacks(session, params):
+        if self._lacks(session, params):
             return LACKING
         self.busy = True
         return await session.command(_line("MAIL FROM", reverse_path, _sized(params, session.extensions.get("SIZE"))))
@@ -106,15 +119,6 @@ class Line:
 
 def _line(verb: str, path: str, params: Sequence[str]) -> bytes:
     return " ".join((f"{verb}:<{path}>", *params)).encode("utf-8", "surrogateescape")
-
-
-def _lacks(session: UpstreamSession, params: Sequence[str]) -> bool:
-    """Whether a parameter's extension was offered to the client, from what was known then, but is not there.
-
-    The client must not be refused for good for having believed us: with the next EHLO it will know better.
-    """
-    needed = {_NEEDS.get(param.partition("=")[0].upper()) for param in params} - {None}
-    return any(extension not in session.extensions for extension in needed)
 
 
 def _sized(params: Sequence[str], limit: str | None) -> list[str]:

@@ -100,8 +100,9 @@ def outcome(
     code: int,
     enhanced: str,
     milliseconds: int,
+    trials: Sequence[str] = (),
 ) -> None:
-    """One mail's end: what was decided, why, and what the client was told."""
+    """One mail's end: what was decided, why, and what the client was told; `trials`: rules on probation that it met."""
     _log.info(
         "outcome",
         id=id,
@@ -118,7 +119,24 @@ def outcome(
         code=code,
         enhanced=enhanced,
         ms=milliseconds,
+        **({"trials": ",".join(trials)} if trials else {}),
     )
+
+
+def refused(*, id: str, company: str, stage: str, code: int, enhanced: str) -> None:
+    """MAIL or RCPT was not accepted; the client has the reply. A mail that never got to DATA has no other line."""
+    _log.info("refused", id=id, company=company, stage=stage, code=code, enhanced=enhanced)
+
+
+def uncharged(*, id: str, company: str, reason: str, in_doubt: bool) -> None:
+    """A candidate's copy with a link did not go, or was not taken, and is not charged: "refused" and "deferred" are the
+    upstream's answer to it, "late" the deadline, "original" the end of splicing behind a deferral."""
+    _log.warning("uncharged", id=id, company=company, reason=reason, in_doubt=in_doubt)
+
+
+def reported(*, id: str, company: str, failures: int, code: int, enhanced: str) -> None:
+    """The sender's DSN on recipients that were refused was handed to the upstream; `code` is its answer."""
+    _log.warning("dsn", id=id, company=company, failures=failures, code=code, enhanced=enhanced)
 
 
 def fell_back(*, id: str, company: str, stage: str, error: BaseException) -> None:

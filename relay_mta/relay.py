@@ -9,7 +9,7 @@ the original bytes, charges nothing and is logged; trouble of ours is 451, never
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -36,7 +36,8 @@ from relay_mta.line import Line
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every transaction needs, whoever the company is. `now` is in UTC; `unique` makes transaction ids."""
+    """What every transaction needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which rules on
+    probation a mail met."""
 
     hostname: str
     base_url: str
@@ -47,6 +48,7 @@ class Setting:
     templates: BlockTemplates
     now: Callable[[], datetime]
     unique: Callable[[], str]
+    tried: Callable[[Sequence[str]], None]
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Transaction:
         client: Client,
         envelope: Envelope,
         *,
+        id: str,
         upstream_name: str,
         hide_client: bool,
     ) -> None:
@@ -90,7 +93,7 @@ class Transaction:
         self._upstream_name = upstream_name
         self._hide_client = hide_client
         self._started = time.monotonic()
-        self._id = setting.unique()
+        self._id = id
         self._digest = b""
         self._books = Books(setting.ledger, id=self._id, company=company.id)
         self._answer: Answer | None = None
@@ -278,6 +281,9 @@ class Transaction:
                 await self._books.settle(copies.held[i])
                 return Done()
             case steps.Release(i, reason):
+                maillog.uncharged(
+                    id=self._id, company=self._company.id, reason=reason, in_doubt=copies.held[i].in_doubt
+                )
                 await self._books.release(copies.held[i], reason)
                 return Done()
             case steps.Report(refusals):
@@ -335,6 +341,13 @@ class Transaction:
                 answer = await self._line.rcpt(envelope.reverse_path, ())
             if answer.accepted:
                 answer = await self._line.data((body,))
+            maillog.reported(
+                id=self._id,
+                company=self._company.id,
+                failures=len(refusals),
+                code=answer.code,
+                enhanced=answer.enhanced,
+            )
             return Transmitted("replied", answer)
         except UpstreamError as error:
             maillog.upstream_trouble(id=self._id, company=self._company.id, stage="dsn", error=error)
@@ -354,6 +367,8 @@ class Transaction:
         if kind == "relay" and self._company.mode == "observe":
             kind = "observe"
         paths = [recipient.forward_path for recipient in self._envelope.recipients]
+        trials = verdict.trials if verdict else ()
+        self._setting.tried(trials)
         maillog.outcome(
             id=self._id,
             company=self._company.id,
@@ -369,4 +384,5 @@ class Transaction:
             code=answer.reply.code,
             enhanced=answer.reply.enhanced,
             milliseconds=round((time.monotonic() - self._started) * 1000),
+            trials=trials,
         )

@@ -405,6 +405,70 @@ async def test_logs_carry_no_address_subject_body_or_token(tmp_path: Path) -> No
                 assert token.decode() not in said
 
 
+async def test_what_mail_or_rcpt_are_refused_has_its_line(tmp_path: Path) -> None:
+    async with house(tmp_path, {b"RCPT": b"550 5.1.1 nobody@x.example\r\n"}) as relay:
+        async with Dialog(relay.app.smtp_ports[0]) as client:
+            await client.ehlo()
+            await client.say(f"MAIL FROM:<{HR}>".encode())
+            await client.say(f"RCPT TO:<{TARO}>".encode())
+        said = relay.log.getvalue()
+        assert "event=refused" in said
+        assert "stage=rcpt code=550 enhanced=5.1.1" in said
+        assert "nobody" not in said
+
+
+async def test_a_refused_copy_and_a_dsn_are_seen_by_the_operator(tmp_path: Path) -> None:
+    refusal = b"550 5.7.1 no\r\n"
+    async with house(tmp_path, {b".": [refusal, refusal, OK, OK]}) as relay:
+        assert await relay.send(mail(), TARO, BOSS) == OK
+        said = relay.log.getvalue()
+        assert "event=uncharged" in said
+        assert "reason=refused" in said
+        assert "event=dsn" in said
+
+
+async def test_a_parameter_that_was_never_offered_gets_the_upstreams_own_answer(tmp_path: Path) -> None:
+    async with house(tmp_path, {b"MAIL": b"555 5.5.4 what is that\r\n"}) as relay:
+        gate = relay.app._listeners[0]._state.front._gates[0]  # type: ignore[attr-defined]
+        gate.learn({})
+        async with Dialog(relay.app.smtp_ports[0]) as client:
+            assert b"SMTPUTF8" not in await client.ehlo()
+            assert (await client.say(f"MAIL FROM:<{HR}> SMTPUTF8".encode())).startswith(b"555 5.5.4")
+
+
+async def test_a_parameter_that_was_offered_in_error_is_451(tmp_path: Path) -> None:
+    async with house(tmp_path) as relay:
+        await asyncio.sleep(0.1)  # let the probe end, whose answer would be learnt
+        relay.upstream.extensions = ()
+        async with Dialog(relay.app.smtp_ports[0]) as client:
+            assert b"SMTPUTF8" in await client.ehlo()
+            assert (await client.say(f"MAIL FROM:<{HR}> SMTPUTF8".encode())).startswith(b"451 4.5.4")
+            assert b"SMTPUTF8" not in await client.ehlo()
+
+
+async def test_a_lost_key_beside_a_ledger_stops_the_start(tmp_path: Path) -> None:
+    async with house(tmp_path) as relay:
+        await relay.send(mail())
+    (tmp_path / "var" / "secret.key").unlink()
+    with pytest.raises(LedgerError, match=r"secret\.key is missing.*restore it"):
+        async with house(tmp_path):
+            pass
+
+
+async def test_health_tells_of_a_ledger_that_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path) as relay:
+        with monkeypatch.context() as full:
+
+            def fail(*_: object) -> None:
+                raise LedgerError("no space left")
+
+            full.setattr(relay.app.ledger.storage._journal, "append", fail)
+            assert await relay.send(mail()) == OK
+            assert relay.app._health()["status"] == "trouble"
+        assert await relay.send(mail()) == OK
+        assert relay.app._health()["status"] == "ok"
+
+
 async def test_an_upstream_that_stalls_at_connect_does_not_hold_others(tmp_path: Path) -> None:
     async with house(tmp_path, {b"CONNECT": [b"220 probe\r\n", STALL, b"220 hello\r\n"]}) as relay:
         await asyncio.sleep(0.05)  # the probe has the first connection

@@ -251,7 +251,7 @@ class _Attempt:
     # -- the end --
 
     def _answer(self) -> Generator[Step, Event, Answer]:
-        """DESIGN: all accepted, all of one class, some of each (with a DSN), or not yet."""
+        """All accepted, all of one class, some of each (with a DSN), or not yet."""
         if self.written is not None:  # A client that is gone before our 2xx must find here what was sent.
             yield from self._write(again=True)
         states = [self.state[index] for index in self.targets]

@@ -71,8 +71,8 @@ def report(
 
 def _explanation(failures: Sequence[Failure]) -> bytes:
     lines = [
-        "Your mail was delivered to some of its recipients, but not to these:",
-        "次の宛先には、メールをお届けできませんでした（ほかの宛先には届いています）。",
+        "Your mail was accepted for some of its recipients, but not for these:",
+        "次の宛先には、メールをお届けできませんでした（ほかの宛先への送信は受け付けられました）。",
         "",
     ]
     for failure in failures:

@@ -18,14 +18,18 @@ SECRET_FILE = "secret.key"  # noqa: S105 - a file's name
 SECRET_BYTES = 32
 
 
-def load_or_create(data_dir: Path) -> bytes:
-    """The key of `data_dir`, made if there is none yet. Raises `LedgerError` if it cannot be read or written, is too
-    short, or may be read by everyone."""
+def load_or_create(data_dir: Path, *, fresh: bool = True) -> bytes:
+    """The key of `data_dir`; made if there is none yet and the ledger is `fresh`, that is, without entries.
+
+    Raises `LedgerError` if it cannot be read or written, is too short, may be read by everyone, or got lost.
+    """
     path = data_dir / SECRET_FILE
     try:
         return _load(path)
     except FileNotFoundError:
-        pass
+        if not fresh:
+            text = f"the secret key {path} is missing, but the ledger has entries made with it: restore it"
+            raise LedgerError(text) from None
     except OSError as error:
         raise LedgerError(f"cannot read the secret key {path}: {error.strerror}") from error
     try:

@@ -60,6 +60,8 @@ class _Batch:
 class JournalStorage(Storage):
     """The tables of one ledger, in memory and in its `Journal`. For one event loop; `stage` and `undo_with` never wait.
 
+    `failing`: the last batch could not be made durable (a full disk), and was undone.
+
     Raises `LedgerError` as `Journal` does.
     """
 
@@ -72,6 +74,7 @@ class JournalStorage(Storage):
         self._compactions: list[asyncio.Future[asyncio.Future[None]]] = []
         self._due = False
         self._closed = False
+        self.failing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
     @property
@@ -199,6 +202,7 @@ class JournalStorage(Storage):
 
     def _landed(self, loop: asyncio.AbstractEventLoop, batch: _Batch, trouble: str) -> None:
         self._flying = None
+        self.failing = bool(trouble)
         if trouble:
             above, self._staged = self._staged, _Batch()
             for undone in (above, batch):

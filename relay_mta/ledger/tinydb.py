@@ -114,6 +114,11 @@ class TinyLedger:
             self.storage.close()
             raise
 
+    @property
+    def empty(self) -> bool:
+        """No entry was ever written."""
+        return not self._index.relays
+
     # --- relays -----------------------------------------------------------------------------------------------------
 
     async def hold(self, candidacy: Candidacy) -> Held:
