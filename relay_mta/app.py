@@ -109,12 +109,13 @@ class App:
             hostname=config.hostname,
             base_url=config.web.base_url,
             max_received=config.max_received,
-            secret=load_or_create(config.data_dir),
+            secret=load_or_create(config.data_dir, fresh=ledger.empty),
             ledger=ledger,
             rules=rulebook.shared,
             templates=templates,
             now=lambda: datetime.now(UTC),
             unique=lambda: secrets.token_hex(8),
+            tried=rulebook.count,
         )
         gates = self._gates()
         companies = {gate.company.id: gate.company for gate in gates}
@@ -195,10 +196,11 @@ class App:
                 maillog.ledger_trouble(id="-", company="-", step="compact", error=error)
 
     def _health(self) -> Mapping[str, object]:
-        broken = self.ledger.storage.broken
+        storage = self.ledger.storage
+        broken = storage.broken or storage.failing
         return {
             "status": "trouble" if broken else "ok",  # stale rules are no trouble: every mail is relayed and judged
-            "ledger": "broken" if broken else "ok",
+            "ledger": "trouble" if broken else "ok",
             "rules": self.rulebook.status(),
             "version": __version__,
         }

@@ -1,17 +1,18 @@
 """What the relay would do with a mail that lies in a file: the same decisions and the same bytes, without a server.
 
 Used by `relay-mta check` and the demo. Nothing is recorded; the tokens in the copies are samples that open nothing. The
-`Received` field, which only a real transit can write, is left out.
+`Received` field, which only a real transit can write, is left out. A mail that the relay would refuse after its data
+is exempt as `too-big` or `loop`, and reaches nobody.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from relay_mta import shipped
+from relay_mta import rulefolder, shipped
 from relay_mta.config import Config
 from relay_mta.core import disposition, trace
 from relay_mta.core.address import domain_of, same_path, within
@@ -22,6 +23,7 @@ from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.link import token, url
 from relay_mta.core.message import Message, index
+from relay_mta.core.newline import mended
 from relay_mta.core.ports import Chunks
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import apply, plan
@@ -30,10 +32,15 @@ from relay_mta.core.verdict import Hit
 SAMPLE_BASE_URL = "https://relay.example.jp"
 SAMPLE_AGENCY = Agency("サンプル人材紹介株式会社", "https://agency.example/register")
 
+DEFAULT_LIMITS: Mapping[str, int] = {
+    field.name: field.default for field in fields(Config) if isinstance(field.default, int)
+}
+"""What counts without a configuration: the same as in one that sets no limits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """One recipient: `copy` counts the copies from 1; `relayed` says whether that copy carries a link."""
+    """One recipient: `copy` counts the copies from 1, 0 for none; `relayed` says whether that copy carries a link."""
 
     address: str
     role: Role
@@ -57,7 +64,10 @@ class Examination:
 
 
 class Examiner:
-    """Holds the rules and templates; without a configuration the From domain counts as the company's own."""
+    """Holds the rules and templates; without a configuration the From domain counts as the company's own.
+
+    `own_rules`: the rule sets of companies that have their own, by id.
+    """
 
     def __init__(
         self,
@@ -66,36 +76,60 @@ class Examiner:
         companies: Sequence[Company] = (),
         base_url: str = SAMPLE_BASE_URL,
         random: Callable[[int], bytes] = secrets.token_bytes,
+        *,
+        own_rules: Mapping[str, RuleSet] | None = None,
+        max_size: int = DEFAULT_LIMITS["max_size"],
+        max_received: int = DEFAULT_LIMITS["max_received"],
     ) -> None:
         self._rules = rules
+        self._own_rules = own_rules or {}
         self._templates = templates
         self._companies = tuple(companies)
         self._base_url = base_url
         self._random = random
+        self._max_size = max_size
+        self._max_received = max_received
 
     @classmethod
     def from_config(cls, config: Config | None) -> Examiner:
         """The rules and companies of a configuration, or the shipped rules alone. Raises `RuleError`."""
         templates = BlockTemplates.parse(shipped.templates())
         if config is None:
-            return cls(RuleSet.parse(shipped.rules()), templates)
-        files = shipped.rules() if config.rules_directory is None else shipped.read_rules(config.rules_directory)
-        rules = RuleSet.parse(files)
-        return cls(rules, templates, [c.company for c in config.companies], config.web.base_url)
+            return cls(rulefolder.load(), templates)
+        rules = rulefolder.load(config.rule_folders())
+        own = {each.company.id: rulefolder.load(config.rule_folders(each)) for each in config.companies if each.rules}
+        companies = [each.company for each in config.companies]
+        return cls(
+            rules,
+            templates,
+            companies,
+            config.web.base_url,
+            own_rules=own,
+            max_size=config.max_size,
+            max_received=config.max_received,
+        )
 
     def examine(self, raw: bytes, to: Sequence[str] = ()) -> Examination:
-        """Examine one mail (CRLF line ends); `to` replaces the recipients that its header names."""
-        message = index(raw)
+        """Examine one mail, as a client would send it; `to` replaces the recipients that its header names."""
+        whole = mended(raw)
+        message = index(whole)
         sender = disposition.named(message, "from").paths or disposition.named(message, "sender").paths
         paths = list(to) or [path for name in ("to", "cc", "bcc") for path in disposition.named(message, name).paths]
         envelope = Envelope(sender[0] if sender else "", tuple(Recipient(path) for path in dict.fromkeys(paths)))
         company = self._company(envelope.reverse_path)
+        nobody: tuple[Role, ...] = tuple("cc" for _ in envelope.recipients)
         if company is None:
-            empty = Disposition("exempt", "unknown-company", tuple("cc" for _ in envelope.recipients))
-            return self._examination(message, envelope, empty, {})
-        bare = message.trouble == "ambiguous:bare-newline"
+            return self._examination(message, envelope, Disposition("exempt", "unknown-company", nobody), {})
+        refused = self._refused(message)
+        if refused:
+            return self._examination(message, envelope, Disposition("exempt", refused, nobody), None)
         found = disposition.decide(
-            message, envelope, company=company, rules=self._rules, base_url=self._base_url, normalised=bare
+            message,
+            envelope,
+            company=company,
+            rules=self._own_rules.get(company.id, self._rules),
+            base_url=self._base_url,
+            normalised=whole is not raw,
         )
         copies: dict[int, Chunks] = {}
         if found.kind == "relay" and company.mode == "relay":
@@ -104,6 +138,11 @@ class Examiner:
             except SpliceError as error:
                 found = Disposition("exempt", error.reason, found.roles, verdict=found.verdict)
         return self._examination(message, envelope, found, copies)
+
+    def _refused(self, message: Message) -> str | None:
+        if len(message.raw) > self._max_size:
+            return "too-big"
+        return "loop" if trace.hops(message) >= self._max_received else None
 
     def _company(self, sender: str) -> Company | None:
         domain = domain_of(sender)
@@ -125,11 +164,14 @@ class Examiner:
 
     @staticmethod
     def _examination(
-        message: Message, envelope: Envelope, found: Disposition, spliced: dict[int, Chunks]
+        message: Message, envelope: Envelope, found: Disposition, spliced: dict[int, Chunks] | None
     ) -> Examination:
+        """`spliced` has the copies by the recipient's index; None: nothing is sent at all."""
+        sent = spliced is not None
+        spliced = spliced or {}
         order = {i: position for position, i in enumerate(spliced, 1)}
         by_path = {same_path(envelope.recipients[i].forward_path): position for i, position in order.items()}
-        rest = len(order) + 1
+        rest = len(order) + 1 if sent else 0
         reached = tuple(
             Reached(r.forward_path, role, copy < rest, copy)
             for r, role in zip(envelope.recipients, found.roles, strict=True)
@@ -137,7 +179,7 @@ class Examiner:
         )
         original = apply(message.raw, trace.edits(message, b""))
         copies = tuple(spliced.values())
-        if not copies or any(not r.relayed for r in reached):
+        if sent and (not copies or any(not r.relayed for r in reached)):
             copies = (*copies, original)
         verdict = found.verdict
         kind: Literal["rejection", "none", "exempt"] = "rejection" if found.kind == "relay" else "none"

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,7 @@ class Rulebook:
         self._edition: _Edition | None = None
         self._tried: dict[Folders, rulefolder.Gathered] = {}
         self._seen: Stamp = ()
+        self._trials: Counter[str] = Counter()
         self._turn = asyncio.Lock()
 
     async def open(self) -> None:
@@ -83,8 +85,13 @@ class Rulebook:
         """The set for companies without a folder of their own."""
         return self._now().sets[self._shared]
 
+    def count(self, trials: Sequence[str]) -> None:
+        """A mail met these rules on probation."""
+        self._trials.update(trials)
+
     def status(self) -> dict[str, object]:
-        """For the health check: `rules` is "current", or "stale" while files are broken; all of it JSON."""
+        """For the health check, all of it JSON: `state` is "current", or "stale" while files are broken; `trials`
+        counts the mails that met a rule on probation, since the start."""
         now = self._now()
         problems = now.all_problems()
         own = {
@@ -99,6 +106,7 @@ class Rulebook:
             "problems": [str(problem) for problem in problems[:MOST_TOLD]],
             "problem_count": len(problems),
             "companies": own,
+            "trials": dict(sorted(self._trials.items())),
         }
 
     async def reload(self, *, again: bool = False) -> None:

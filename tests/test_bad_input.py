@@ -111,6 +111,23 @@ def test_a_broken_rule_file(relay: Relay, content: bytes) -> None:
     assert all("10_own.toml" in line for line in found)
 
 
+def test_rule_files_that_cannot_be_read(relay: Relay) -> None:
+    with_rules(relay, None)
+    folder = relay.folder / "own-rules"
+    (folder / "10_own.toml").symlink_to("10_own.toml")
+    with (folder / "20_own.toml").open("wb") as file:
+        file.truncate(50 << 20)
+    circle, large = complaints(relay)
+    assert "10_own.toml" in circle and "in a circle" in circle
+    assert "20_own.toml" in large and "52428800 bytes" in large
+
+
+def test_a_folder_with_one_local_file_is_enough(relay: Relay) -> None:
+    with_rules(relay, b"[scoring]\nthreshold = 11\n")
+    relay.start()
+    assert relay.stop() == 0
+
+
 def test_a_folder_without_rules(relay: Relay) -> None:
     with_rules(relay, None)
     (line,) = complaints(relay)

@@ -183,6 +183,25 @@ def test_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     assert config.data_dir == tmp_path / "var"
 
 
+def test_a_company_may_have_a_rule_folder_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "rules").mkdir()
+    config = read(SMALL + 'rules = "acme"\n', tmp_path)
+    (company,) = config.companies
+    assert company.rules == tmp_path / "acme"
+    assert config.rule_folders() == (tmp_path / "rules",)
+    assert config.rule_folders(company) == (tmp_path / "rules", tmp_path / "acme")
+    (company,) = read(SMALL, tmp_path).companies
+    assert company.rules is None
+    for value, told in (
+        ('"gone"', '"gone" is not there'),
+        ("5", "5 is not a string"),
+        ('"config.toml"', "not a folder"),
+    ):
+        (line,) = problems(SMALL + f"rules = {value}\n", tmp_path)
+        assert "company[1].rules: " in line and told in line and "expected a folder with rule files" in line
+
+
 def test_the_default_rules_folder_written_out_may_be_missing(tmp_path: Path) -> None:
     assert read(SMALL.replace("[web]", '[rules]\ndirectory = "rules"\n[web]'), tmp_path).rules_directory is None
     (line,) = problems(SMALL.replace("[web]", '[rules]\ndirectory = "mine"\n[web]'), tmp_path)

@@ -37,7 +37,9 @@ WALLS: dict[str, set[str]] = {
     "shipped": {"core"},
     "rulefolder": {"core", "shipped"},
     "rulebook": {"core", "maillog", "rulefolder"},
-    "rulereport": {"core", "rulefolder", "tomllines"},
+    "ruleeffect": {"core"},
+    "rulecheck": {"core", "rulefolder", "ruleeffect", "tomllines"},
+    "rulereport": {"core", "rulefolder", "rulecheck"},
     "rulemeasure": {"core", "rulefolder"},
     "rulestatus": {"core", "config"},
     "examine": {"core", "shipped", "config", "rulefolder"},
@@ -58,7 +60,7 @@ WALLS: dict[str, set[str]] = {
     "demo": {"core", "maillog", "app", "config", "shipped", "examine"},
     "cli": {
         *("__init__", "core", "ledger", "app", "config", "shipped", "examine", "demo"),
-        *("rulefolder", "rulereport", "rulemeasure", "rulestatus"),
+        *("rulefolder", "rulecheck", "rulereport", "rulemeasure", "rulestatus"),
     },
     "__main__": {"cli"},
 }

@@ -144,7 +144,14 @@ async def test_a_broken_save_keeps_the_last_good_set_and_says_so_everywhere(tmp_
     async with house(tmp_path, folder) as relay:
         good = relay.app.rulebook.shared
         assert (await health(relay))["rules"] == {
-            **{"state": "current", "hash": good.hash, "problems": [], "problem_count": 0, "companies": {}},
+            **{
+                "state": "current",
+                "hash": good.hash,
+                "problems": [],
+                "problem_count": 0,
+                "companies": {},
+                "trials": {},
+            },
             "loaded_at": relay.app.rulebook.status()["loaded_at"],
         }
         path = save(folder, '[[rule]]\nid = "own-thing"\nweight = "ten"\n[[rule')
@@ -304,6 +311,19 @@ async def test_a_company_has_rules_of_its_own(tmp_path: Path) -> None:
         assert relay.app.rulebook.of("acme").threshold == 1
 
 
+async def test_a_rule_on_probation_is_logged_and_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "rules"
+    trial = RULE.replace("own-thing", "T_trial").replace('"decline"', '"closing"').format(weight=1)
+    small(folder, RULE.format(weight=20) + trial)
+    async with house(tmp_path, folder) as relay:
+        await relay.send(mail())
+        await relay.send(mail(body="来週の打ち合わせの件、承知しました。\r\n"))
+        first, second = relay.outcomes()
+        assert "disposition=relay" in first and first.endswith(" trials=T_trial")
+        assert "trials" not in second
+        assert (await health(relay))["rules"]["trials"] == {"T_trial": 1}
+
+
 async def test_a_change_behind_a_link_is_found_by_looking(tmp_path: Path) -> None:
     folder = tmp_path / "rules"
     small(folder)
@@ -316,6 +336,18 @@ async def test_a_change_behind_a_link_is_found_by_looking(tmp_path: Path) -> Non
         target.write_text(RULE.format(weight=55))
         wanted = hash_of(folder)
         await within(SOON, lambda: relay.app.rulebook.shared.hash == wanted)
+
+
+async def test_without_looking_notifications_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rulefolder, "stamp", lambda _: ())
+    folder = tmp_path / "rules"
+    small(folder)
+    async with house(tmp_path, folder) as relay:
+        for weight in (55, 66):
+            await asyncio.sleep(0.3)  # the watch begins a moment after the start
+            save(folder, RULE.format(weight=weight))
+            wanted = hash_of(folder)
+            await within(SOON, lambda wanted=wanted: relay.app.rulebook.shared.hash == wanted)
 
 
 async def test_without_notifications_looking_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

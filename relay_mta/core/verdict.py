@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 VerdictKind = Literal["rejection", "none"]
 Language = Literal["ja", "en"]
+
+PROBATION: Final = "T_"
+"""A rule whose id begins so is on probation: it is looked for like any other, and changes no verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,8 @@ class Verdict:
     reason: str
     hits: tuple[Hit, ...] = ()
     language: Language = "ja"
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """The rules on probation that matched."""
+        return tuple(sorted({hit.rule for hit in self.hits if hit.rule.startswith(PROBATION) and "/" not in hit.rule}))

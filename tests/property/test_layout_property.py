@@ -62,7 +62,9 @@ PIECES = (
 ).replace("_", "\0")
 SOUP = st.lists(st.sampled_from([piece.replace("\0", " ") for piece in PIECES.split()]), max_size=30).map("".join)
 
-BLOCK = "<div>MARK is the block</div>"
+BLOCK = (
+    '<div style="font-size:14px">MARK is the block</div>'  # as ours: it may come to stand where nothing else has a size
+)
 
 
 def squeezed(value: str) -> str:

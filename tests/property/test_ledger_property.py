@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from relay_mta.core import credit
 from relay_mta.core.company import CreditTerms
 from relay_mta.core.credit import Entry, Kind
-from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.errors import LedgerError
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held
+from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.ledger import journal
 from relay_mta.ledger.journal import Journal, encode_change
 from relay_mta.ledger.tinydb import TinyLedger, read
