@@ -41,6 +41,7 @@ _LOOKS: dict[int, int | str | None] = {
     **str.maketrans("‐‑‒–—―−", "-------"),
     **str.maketrans("〜～", "~~"),
     **str.maketrans("｡､", "。、"),
+    **str.maketrans("┃│║┆┇┊┋", "|||||||"),
 }
 _COMMA = re.compile(f"(?<=[{JAPANESE}])，")
 _STOP = re.compile(f"(?<=[{JAPANESE}])．")
@@ -63,12 +64,35 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("答え", "こたえ"), ("叶", "かな"), ("適わ", "かなわ"), ("適い", "かない"), ("差控え", "差しひかえ"),
     ("控え", "ひかえ"), ("断り", "ことわり"), ("断ら", "ことわら"), ("断る", "ことわる"), ("訳では", "わけでは"),
     ("訳には", "わけには"), ("行な", "行"), ("履暦", "履歴"), ("及ばな", "およばな"), ("及びま", "およびま"),
+    ("おうぼ", "応募"), ("やとう", "雇う"), ("やとえ", "雇え"), ("やとい", "雇い"),
+    ("ざんねん", "残念"), ("めんせつ", "面接"), ("さいよう", "採用"), ("しごと", "仕事"), ("せんこう", "選考"),
     ("皆さま", "皆様"), ("みなさま", "皆様"), ("皆さん", "皆様"),
 )  # fmt: skip
 _HONORIFIC = re.compile("お(?=[\u3400-\u9fff])")
 _BESIDE = re.compile(f"(?<=[{JAPANESE}]) +| +(?=[{JAPANESE}])")
 _SPACED = re.compile(r"(?<![a-z0-9])(?:[a-z] ){3,}[a-z](?![a-z0-9])")
+_LATIN = re.compile("[a-z]{4}")
 _RUNS = re.compile(" {2,}")
+# Slips of hurried writers: contractions without their apostrophe and the words of our phrases misspelt.
+_SLIPS = {
+    "wont": "will not", "dont": "do not", "cant": "can not",
+    "didnt": "did not", "doesnt": "does not", "wasnt": "was not",
+    "isnt": "is not", "arent": "are not", "werent": "were not",
+    "havent": "have not", "hasnt": "has not", "couldnt": "could not",
+    "wouldnt": "would not", "youre": "you are", "youve": "you have",
+    "youll": "you will", "weve": "we have", "thats": "that is",
+    "unfortunatly": "unfortunately", "unfortunetly": "unfortunately", "unfortunatley": "unfortunately",
+    "unfortuantely": "unfortunately", "aplication": "application", "applicaton": "application",
+    "aplicant": "applicant", "interveiw": "interview", "intervew": "interview",
+    "canidate": "candidate", "candiate": "candidate", "posistion": "position",
+    "postion": "position", "sucessful": "successful", "succesful": "successful",
+    "successfull": "successful", "unsucessful": "unsuccessful", "unsuccesful": "unsuccessful",
+    "foward": "forward", "forwad": "forward", "proceded": "proceeded",
+    "selcted": "selected", "apprentise": "apprentice", "aprentice": "apprentice",
+    "oppurtunity": "opportunity", "recieved": "received", "gonna": "going to",
+    "thx": "thanks",
+}  # fmt: skip
+_SLIP = re.compile(r"\b(?:" + "|".join(sorted(_SLIPS, key=len, reverse=True)) + r")\b")
 _CONTRACTIONS: tuple[tuple[str, str], ...] = (
     ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("shan't", "shall not"), ("n't", " not"),
     ("'ve", " have"), ("'re", " are"), ("'ll", " will"), ("i'm", "i am"), ("'d ", " would "), ("it's", "it is"),
@@ -98,6 +122,8 @@ def fold(text: str) -> str:
     if "'" in text or "n" in text:
         for written, meant in _CONTRACTIONS:
             text = text.replace(written, meant)
+    if _LATIN.search(text):
+        text = _SLIP.sub(lambda slip: _SLIPS[slip[0]], text)
     text = _SPACED.sub(lambda spaced: spaced[0].replace(" ", ""), text)
     return _RUNS.sub(" ", text)
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
-from relay_mta.core import fold, sentence
+from relay_mta.core import fold, kana, names, sentence
 from relay_mta.core.verdict import Language
 
 LONGEST_JUDGED: Final = 16_384
@@ -27,13 +27,17 @@ _LATIN = re.compile("[A-Za-z]")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One rendition prepared: `shown` lines for people, `folded` the same lines for matching, with their parts."""
+    """One rendition prepared: `shown` lines for people, `folded` the same lines for matching, with their parts.
+
+    `reader` has the names under which the mail addresses its reader.
+    """
 
     shown: tuple[str, ...]
     parts: tuple[str, ...]
     folded: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
+    reader: frozenset[str]
 
     def line_of(self, offset: int) -> int:
         return bisect_left(self.ends, offset)
@@ -57,10 +61,11 @@ def prepare(subject: str, text: str) -> Page:
     parts.extend(["opening"] * len(found.opening))
     shown.extend(found.new)
     parts.extend(["new"] * len(found.new))
-    folded = fold.fold("\n".join(shown))
+    folded = fold.fold(kana.spell("\n".join(shown)))
+    reader = names.addressees(found.opening, found.new[0] if found.new else "")
     starts, ends, position = [], [], 0
     for line in folded.split("\n"):
         starts.append(position)
         position += len(line) + 1
         ends.append(position - 1)
-    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends))
+    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends), reader)

@@ -29,6 +29,7 @@ DEEPEST = 20
 MOST_CHAINS = 64
 """How many beginnings of one phrase are followed in one text; a real sentence has one or two."""
 
+_BREAKS = str.maketrans("\n\u2028\u2029", "   ")
 _TOKEN = re.compile(r"…|\.\.\.|\{([^{}]*)\}|[(){}|]|[^(){}|….]+|\.")
 
 
@@ -48,17 +49,26 @@ def parse(written: str, words: Mapping[str, Sequence[str]]) -> Phrase:
     """Read one phrase. Raises `PhraseError`."""
     slots: list[frozenset[str]] = []
     for stretch in _stretches(written):
-        expanded = {folded for one in _expand(stretch, words, ()) if (folded := _fold(one))}
+        expanded = _fold(_expand(stretch, words, ()))
         if not expanded:
             raise PhraseError("nothing to look for before, after or between its gaps")
         slots.append(frozenset(expanded))
     return Phrase(written, tuple(slots))
 
 
-def _fold(word: str) -> str:
-    if "*" in word.strip("*"):
-        raise PhraseError(f"* stands inside {word!r}; it may only begin or end what stands between gaps")
-    return ("*" if word.startswith("*") else "") + fold.phrase(word.strip("*")) + ("*" if word.endswith("*") else "")
+def _fold(words: Sequence[str]) -> set[str]:
+    """The words in the form in which texts are compared; all at once, because one phrase may stand for thousands."""
+    for word in words:
+        if "*" in word.strip("*"):
+            raise PhraseError(f"* stands inside {word!r}; it may only begin or end what stands between gaps")
+    bare_words = (word.strip("*").translate(_BREAKS) for word in words)
+    folded = fold.fold(fold.clean("\n".join(bare_words))).split("\n")
+    starred = zip(words, folded, strict=True)
+    return {
+        ("*" if word.startswith("*") else "") + bare.strip() + ("*" if word.endswith("*") else "")
+        for word, bare in starred
+        if bare.strip() or word.strip("*") != word
+    }
 
 
 def _stretches(written: str) -> list[list[tuple[str, str]]]:

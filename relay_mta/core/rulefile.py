@@ -36,7 +36,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from relay_mta.core.errors import Problem, RuleError
 
-Kind = Literal["decline", "unclear", "vague", "context", "closing", "guard", "other", "veto"]
+Kind = Literal["decline", "unclear", "vague", "job", "context", "closing", "guard", "other", "veto"]
 Place = Literal["subject", "opening", "event", "new"]
 Side = Literal["after", "before", "around"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -51,6 +51,7 @@ _PLACES_OF: Mapping[Kind, tuple[Place, ...]] = {
     "decline": ("subject", "new"),
     "unclear": ("new",),
     "vague": ("new",),
+    "job": ("subject", "opening", "new"),
     "context": ("subject", "new"),
     "closing": ("new",),
     "guard": (),
@@ -67,11 +68,13 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 class Scoring:
     """How evidence adds up.
 
-    `unclear` evidence needs `context_needed` points of context to count at all; `vague` evidence needs `vague_needed`
-    points of context and closing together, less those of other business.
+    `unclear` evidence needs `context_needed` points of job and context to count at all; `vague` evidence needs
+    `vague_needed` points of job, context and closing together, less those of other business. Both need `job_needed`
+    points of words that only an application for a job has.
     """
 
     threshold: float = 10.0
+    job_needed: float = 0.0
     context_needed: float = 2.0
     vague_needed: float = 4.0
     context_cap: float = 5.0
@@ -289,7 +292,7 @@ class _Table:
         if not isinstance(gap, int) or isinstance(gap, bool) or not 0 <= gap <= LARGEST_GAP:
             self.problem("gap", f"expected a number of characters from 0 to {LARGEST_GAP}")
         side = self.word("side", SIDES, "after")
-        reach = self.table.get("reach", 400 if side == "before" else 8)
+        reach = self.table.get("reach", 8 if side == "after" else 400)
         if not isinstance(reach, int) or isinstance(reach, bool) or reach < 0:
             self.problem("reach", "expected a number of characters, 0 or more")
         weights = self.weights(kind) if kind else {}

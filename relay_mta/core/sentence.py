@@ -12,21 +12,28 @@ Linear; never raises. The input is cleaned (`core.fold.clean`), not folded.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay_mta.core.fold import JAPANESE
 
 OPENING_LINES = 8
 """The opening has at most so many lines; an addressee with company, division and title takes four."""
+NARROWEST_COLUMN = 24
+FEWEST_CUT_LINES = 4
+SHORTEST_QUOTATION = 20
+"""What stands within fewer characters of straight quotes is a label ("Not selected"), not speech."""
 LONGEST_QUOTATION = 300
 """A 「 whose 」 does not come within so many characters is not a quotation but a slip."""
 
 LINE = "¶"
 """Stands between the lines of an opening block."""
 
-_RULER = re.compile(r"[-=_*#~+─━―ー・.\s◆◇■□☆★○●]{3,}")
-_BULLET = re.compile(r"(?:[・●■◆◇○◎□▼▽▲△►▶※★☆*•▪◦‣>|]|[-+] |\(?\d{1,2}[.)] |[①-⑳]|[【〔\[])")
-_BOX = re.compile(r"[^:。.!?]{0,29}[^:。.!?\d] ?: ?[^\s/][^。]{0,59}")
+_RULER = re.compile(r"[-=_*#~+─━―ー・.|\s◆◇■□☆★○●\u2500-\u257f]{3,}")
+_BULLET = re.compile(
+    r"(?:[・●■◆◇○◎□▼▽▲△►▶※★☆*•▪◦‣>|]|[-+] |\(?\d{1,2}[.)] |\d{1,2} +(?=[\u3041-\u9fff])|[①-⑳]|[【〔\[])"
+)
+_BOX = re.compile(r"[^:|。.!?]{0,29}[^:|。.!?\d] *[:|] *[^\s/][^。]{0,59}")
 """A line such as "結果：お見送り" or "Status: rejected" stands alone."""
 _ADDRESSEE = re.compile(
     r"(?:様|殿|御中|各位|さん|先生|ちゃん|君|御机下|皆さま|皆さん|方へ|へ|(?:dear|hi|hello|hey)\b.{0,40},?)$", re.I
@@ -66,7 +73,7 @@ def split(text: str) -> Sentences:
     in_opening = OPENING_LINES
     joined = ""
     before = ""
-    for raw in [*text.split("\n"), ""]:
+    for raw in [*_rejoin(text.split("\n")), ""]:
         line = raw.strip()
         blank = not line or _RULER.fullmatch(line) is not None
         if in_opening > 0:
@@ -93,12 +100,39 @@ def split(text: str) -> Sentences:
     return Sentences(tuple(new), tuple(opening))
 
 
+def _rejoin(lines: Sequence[str]) -> list[str]:
+    """Undo a column that cuts through words: a block of plain lines that all have the same length is one line.
+
+    A mailer that wraps between words leaves ragged lines; one that lost the blank at a line's end leaves it one short.
+    """
+    found: list[str] = []
+    start = 0
+    while start < len(lines):
+        width = len(lines[start])
+        end = start
+        while end < len(lines) and len(lines[end]) in (width, width - 1) and lines[end].isascii():
+            end += 1
+        if width >= NARROWEST_COLUMN and end - start >= FEWEST_CUT_LINES:
+            last = end < len(lines) and 0 < len(lines[end]) < width
+            whole = [line if len(line) == width else line + " " for line in lines[start:end]]
+            found.append("".join(whole) + (lines[end] if last else ""))
+            start = end + last
+        else:
+            found.append(lines[start])
+            start += 1
+    return found
+
+
 def quotations(sentence: str) -> list[tuple[int, int]]:
     """Where a sentence quotes: spans of 「…」 and 『…』 and of pairs of straight double quotes."""
     spans = [found.span() for found in _QUOTATION.finditer(sentence)] if "「" in sentence or "『" in sentence else []
     if '"' in sentence:
         marks = [i for i, character in enumerate(sentence) if character == '"']
-        spans.extend((a, b + 1) for a, b in zip(marks[::2], marks[1::2], strict=False) if b - a <= LONGEST_QUOTATION)
+        spans.extend(
+            (a, b + 1)
+            for a, b in zip(marks[::2], marks[1::2], strict=False)
+            if SHORTEST_QUOTATION < b - a <= LONGEST_QUOTATION
+        )
     return spans
 
 

@@ -121,7 +121,10 @@ def rules(*more: str) -> RuleSet:
         ("", "彼は「採用をお断りします」と言いました。", "guard:quoted"),
         ("", "採用を「お断りします」とさせていただきます。", "no-decline"),
         ("", "今回は「採用をお断り」とさせていただきます。", "decline:refused"),
-        ("", "採用をお断りします。 見積の件です。", "below-threshold"),
+        ("", "採用をお断りします。 見積の件です。", "decline:refused"),  # elsewhere it matters to vague evidence alone
+        ("", "見積の件で採用をお断りします。", "below-threshold"),
+        ("", "長谷様\n\n春日さんの件ですが、採用をお断りします。", "guard:names-another"),
+        ("", "長谷様\n\n長谷様の件ですが、採用をお断りします。", "decline:refused"),
         ("見積", "採用をお断りします。", "below-threshold"),
         ("", "採用をお断りします。\n\n内定です。", "veto:offer"),
         ("採用をお断り", "本文です。", "decline:refused"),

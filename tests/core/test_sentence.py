@@ -47,7 +47,8 @@ def test_the_opening_is_what_stands_above_the_first_sentence() -> None:
 
 def test_quotations() -> None:
     assert quotations("彼は「不採用」と") == [(2, 7)]
-    assert quotations('he said "no" and "yes"') == [(8, 12), (17, 22)]
+    assert quotations('he said "no, we will not hire you" twice') == [(8, 34)]
+    assert quotations('status: "Not selected"') == []
     assert quotations("「" + "長" * 400 + "」") == []
 
 

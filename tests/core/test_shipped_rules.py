@@ -1,7 +1,11 @@
-"""The shipped rules: every rule's own examples, and the own corpus (tests/corpus) held at its measured figures."""
+"""The shipped rules: every rule's own examples, and the corpus (tests/corpus) held at its measured figures.
+
+The corpus: `roundN_*.toml` by the author of the rules, `rN.jsonl` by others who had not seen them. All invented.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,8 +18,10 @@ from relay_mta.core.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "corpus"
-LEAST_FOUND = 0.91
-"""Of the own rejections; measured: see rules/README.md."""
+LEAST_FOUND = {"own": 0.94, "published": 0.995, "written": 0.96}
+"""Of the rejections of a tier; measured: see rules/README.md."""
+KNOWN_FLAGGED: dict[str, str] = {}
+"""Ids of innocent mails that are known to be flagged, each with the reason why that is not repaired yet."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,13 @@ def mails(label: str) -> list[tuple[str, str, str]]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         if document["label"] == label:
             found.extend((mail["id"], mail["subject"], mail["body"]) for mail in document["mail"])
+    found.extend((mail["id"], mail["subject"], mail["body"]) for mail in by_others() if mail["label"] == label)
     return found
+
+
+def by_others() -> list[dict[str, str]]:
+    lines = [line for path in sorted(CORPUS.glob("r*.jsonl")) for line in path.read_text(encoding="utf-8").split("\n")]
+    return [json.loads(line) for line in lines if line]
 
 
 def judge(rules: RuleSet, subject: str, body: str) -> Verdict:
@@ -47,13 +59,22 @@ def test_most_evidence_has_examples(rules: RuleSet) -> None:
 
 def test_nothing_innocent_is_flagged(rules: RuleSet) -> None:
     flagged = [name for name, subject, body in mails("other") if judge(rules, subject, body).kind == "rejection"]
-    assert flagged == []
+    assert flagged == sorted(KNOWN_FLAGGED)
 
 
 def test_rejections_are_found(rules: RuleSet) -> None:
-    own = mails("rejection")
-    missed = [name for name, subject, body in own if judge(rules, subject, body).kind != "rejection"]
-    assert 1 - len(missed) / len(own) >= LEAST_FOUND, missed
+    tiers = {mail["id"]: mail["tier"] for mail in by_others()}
+    every = mails("rejection")
+    missed = [name for name, subject, body in every if judge(rules, subject, body).kind != "rejection"]
+    for tier, least in LEAST_FOUND.items():
+        of_tier = [name for name, _, _ in every if tiers.get(name, "own") == tier]
+        missed_of_tier = [name for name in missed if name in of_tier]
+        assert 1 - len(missed_of_tier) / len(of_tier) >= least, missed_of_tier
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(mails("rejection")) >= 150
+    assert len(mails("other")) >= 250
 
 
 def test_ids_are_unique() -> None:
@@ -76,8 +97,9 @@ def test_the_verdict_is_the_same_however_a_mailer_wraps(rules: RuleSet, width: i
         for name, subject, body in mails(label):
             if re.search("[A-Za-z]|(?:[一-龠ぁ-ん] ){4}", body):
                 continue  # a mailer does not wrap within a Latin word; letter-spaced words have blanks of their own
+            new = layout(body).new  # cut first: wrapped headers of a forwarded mail are another test's matter
             lines = []
-            for line in body.split("\n"):
+            for line in new.split("\n"):
                 lines.extend(line[i : i + width] for i in range(0, len(line), width)) if line else lines.append("")
-            wrapped = judge(rules, subject, "\n".join(lines))
-            assert wrapped.kind == judge(rules, subject, body).kind, (name, wrapped)
+            wrapped = rules.judge_text(subject, ["\n".join(lines)])
+            assert wrapped.kind == rules.judge_text(subject, [new]).kind, (name, wrapped)

@@ -1,0 +1,67 @@
+"""Whom a mail is written to, and whether a sentence speaks of somebody else.
+
+A report to a colleague, an agency or a friend differs from a letter to the candidate in one thing that can be seen:
+its addressee is one person, and the sentence that declines names another (北見さん … 阪口さんの件は見送り). A person is
+told by an honorific (様, さん, 君 …; Mr, Ms …), in English also by "moving forward with Helen". Names without one are
+not looked for, nor is カタカナ様, which may be a company. Nothing is concluded where the mail names no addressee.
+Linear; never raises. The input is cleaned (`core.fold.clean`), not folded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_KANJI = r"[\u4e00-\u9fff々ヶ]{1,8}"
+_FOREIGN = r"[\u30a1-\u30faー]{2,10}|[A-Z][A-Za-z.]{0,15}"
+_NAME = f"{_KANJI}|{_FOREIGN}"
+_HONORIFIC = "様|さま|さん|君|くん|氏|殿|ちゃん"
+_SPOKEN_OF = re.compile(
+    rf"((?:{_KANJI}) ?(?:{_HONORIFIC})|(?:{_FOREIGN}) ?(?:さん|君|くん|氏|ちゃん))(?:\([^)]*\))?"
+    r"(?=の(?:件|採用|選考|応募|ご応募|書類|面接|合否|結果)|は|には|につ|に関|を|へ|にも|も|です|、|,|・|:|→|⇒| - |$"
+    r"|不採用|不合格|見送|お断り|採用|合格)"
+)
+_AT_END = re.compile(f"(?:{_HONORIFIC})$")
+_ADDRESSED = re.compile(rf"((?:{_NAME})(?:[ 　]?(?:{_NAME}|[ぁ-ん]{{1,4}}))?) ?(?:{_HONORIFIC}|先生)")
+_GREETED = re.compile(r"\b(?:dear|hi|hello|hey)\s+((?:[A-Za-z][\w.'-]*\s?){1,4})", re.I)
+_TITLED = re.compile(
+    r"\b(?:with|to|for|of|on|select|hire|offer|take|invite|reject|decline|about)\s+(?:Mr|Ms|Mrs|Miss|Dr)\.? ([A-Z]\w+)"
+)
+_GONE_ON_WITH = re.compile(
+    r"(?:forward|ahead|proceed|proceeding|progress|progressing|continue|continuing) with ([A-Z][a-z]+)"
+    r"(?= (?:and|or|for|as|at)\b|[,.:;]|$)"
+)
+_NO_PERSON = re.compile(
+    "(?:貴|客|皆|奥|社|生徒|学生|者|先方|主|人|方|店|長|王|手|員|組|業|校|園|部|課|係|仕|有|同|多|一|外|各|模|異|担当|候補|俺|神|オーナー|クライアント|ユーザー|スタッフ|メンバー)$"
+)
+"""What an honorific makes no single person of (お客様, 皆様), and words that only look so (同様, 仕様)."""
+
+
+def addressees(opening: Iterable[str], first: str) -> frozenset[str]:
+    """The names in the lines above the first sentence, and the one with which the first sentence begins."""
+    found: set[str] = set()
+    for line in opening:
+        found.update(part for name in _ADDRESSED.findall(line) for part in name.split())
+        found.update(word.lower() for greeted in _GREETED.findall(line) for word in greeted.split())
+    begun = _ADDRESSED.match(first)
+    if begun:
+        found.update(begun[1].split())
+    found.update(word.lower() for greeted in _GREETED.findall(first[:60]) for word in greeted.split())
+    return frozenset(found)
+
+
+def speaks_of_another(sentence: str, reader: frozenset[str]) -> bool:
+    """Whether a sentence names a person and that is not the reader, whom it does not name."""
+    if not reader:
+        return False
+    named = [name for name in _spoken_of(sentence) if not _NO_PERSON.search(name)]
+    titled = [*_TITLED.findall(sentence), *_GONE_ON_WITH.findall(sentence)]
+    if not named and not titled:
+        return False
+    mine = [name for name in named if name.endswith(tuple(reader)) or any(one.startswith(name) for one in reader)]
+    return not mine and not any(name.lower() in reader for name in titled)
+
+
+def _spoken_of(sentence: str) -> list[str]:
+    """The names a Japanese sentence speaks of, without their honorifics."""
+    return [_AT_END.sub("", name).strip() for name in _SPOKEN_OF.findall(sentence)]

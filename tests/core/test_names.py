@@ -1,0 +1,38 @@
+"""Whom a mail addresses, and sentences that speak of somebody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay_mta.core.names import addressees, speaks_of_another
+
+
+def test_addressees() -> None:
+    assert "片瀬" in addressees(["株式会社みずき 御中¶ご担当 片瀬様"], "")
+    assert addressees(["久留島 澪 様"], "") == {"久留島", "澪"}
+    assert addressees([], "村岡様、先日はありがとうございました。") == {"村岡"}
+    assert "boateng" in addressees(["Dear Ms Boateng,"], "")
+    assert addressees([], "お世話になっております。") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "another"),
+    [
+        ("阪口さんの件は見送りになりました。", True),
+        ("・阪口さん(営業)不採用", True),
+        ("北見様につきましては見送りといたします。", False),
+        ("今回北見様をお迎えできません。", False),
+        ("お客様には申し訳ございません。", False),
+        ("貴殿は不合格となりました。", False),
+        ("オリーブ様は見送りです。", False),  # may be a company
+        ("We won't be moving forward with Helen or Amit.", True),
+        ("We will not be proceeding with Ms Lim.", True),
+        ("We are moving forward with other candidates.", False),
+    ],
+)
+def test_speaks_of_another(sentence: str, another: bool) -> None:
+    assert speaks_of_another(sentence, frozenset({"北見", "gareth"})) is another
+
+
+def test_without_an_addressee_nothing_is_concluded() -> None:
+    assert not speaks_of_another("阪口さんの件は見送りになりました。", frozenset())
