@@ -13,6 +13,7 @@ import html
 import http.client
 import io
 import re
+import signal
 import smtplib
 import socket
 import tempfile
@@ -127,9 +128,11 @@ async def run(console: Console, *, keep: bool = False) -> bool:
             as_expected = opened.ok and not any(result.wrong for result in results)
             console.print(_conclusion(results, link_opened=opened.ok))
             if keep:
+                ended = asyncio.Event()
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
                 console.print(_kept(app, opened.url))
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.Event().wait()
+                    await ended.wait()
     return as_expected
 
 
@@ -348,5 +351,6 @@ def _kept(app: App, link: str) -> Text:
     return Text.assemble(
         "\nStill running, until Ctrl-C:\n",
         f"  a link          {link}\n",
-        f"  send your own   swaks --server 127.0.0.1:{app.smtp_ports[0]} --from you@acme.example.jp --to …",
+        f"  send your own   swaks --server 127.0.0.1:{app.smtp_ports[0]}"
+        " --from you@acme.example.jp --to taro@mail.example",
     )

@@ -36,7 +36,8 @@ def test_the_samples_are_mails_as_clients_write_them() -> None:
     assert sum(bool(sample.linked) for sample in samples) >= 6
 
 
-def test_keep_leaves_it_running_until_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_keep_leaves_it_running_until_ctrl_c_or_sigterm(tmp_path: Path, end: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "relay_mta", "demo", "--keep"],
         cwd=tmp_path,
@@ -56,7 +57,7 @@ def test_keep_leaves_it_running_until_ctrl_c(tmp_path: Path) -> None:
         assert link
         with urllib.request.urlopen(link[0], timeout=10) as page:
             assert page.status == 200
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         assert process.wait(30) == 0
         assert list(tmp_path.iterdir()) == [], "the demo leaves nothing behind"
     finally:
