@@ -83,7 +83,7 @@ class _Pieces:
         """A piece, and whether it was the last one. The final dot's line is not part of it."""
         if self._first:
             # The line end of the DATA command counts as that of an empty line: a mail may be nothing but the final dot.
-            self._reader._buffer[:0] = b"\r\n"  # type: ignore[attr-defined]
+            self._reader._buffer[:0] = b"\r\n"  # type: ignore[attr-defined]  # private, see the contract test
         piece, ended = await self._wait()
         if self._first:
             piece, self._first = piece[2:], False

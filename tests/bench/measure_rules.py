@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from relay_mta import rulefolder, rulemeasure  # noqa: E402  (the checkout goes before an installed copy)
-from relay_mta.cli import rulepages  # noqa: E402
+from relay_mta.cli import rulepages  # noqa: E402  (as above)
 
 
 def main() -> int:
