@@ -40,6 +40,8 @@ from relay_mta.core.verdict import Verdict
 
 __all__ = ["EVIDENCE", "Judged", "RuleSet"]
 
+REGEX_MEMORY: Final = 64 << 20
+"""Bytes that the automaton of all regexes may grow to; at the default of 8 MiB RE2 gave it up on every other mail."""
 MOST_RENDITIONS: Final = 4
 """Alternatives of one mail that are judged; a real mail has two."""
 
@@ -172,6 +174,7 @@ def _for_lines(written: str) -> str:
 def _options() -> re2.Options:
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = REGEX_MEMORY
     options.never_nl = True  # a sentence is a line of the page; [^x] and \s must not cross into the next one
     return options
 
