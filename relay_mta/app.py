@@ -116,6 +116,7 @@ class App:
             now=lambda: datetime.now(UTC),
             unique=lambda: secrets.token_hex(8),
             tried=rulebook.count,
+            missed=rulebook.count_missed,
         )
         gates = self._gates()
         companies = {gate.company.id: gate.company for gate in gates}

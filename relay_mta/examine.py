@@ -14,7 +14,7 @@ from typing import Literal
 
 from relay_mta import rulefolder, shipped
 from relay_mta.config import Config
-from relay_mta.core import disposition, trace
+from relay_mta.core import disposition, exemption, trace
 from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import Agency, Company
@@ -113,8 +113,8 @@ class Examiner:
         """Examine one mail, as a client would send it; `to` replaces the recipients that its header names."""
         whole = mended(raw)
         message = index(whole)
-        sender = disposition.named(message, "from").paths or disposition.named(message, "sender").paths
-        paths = list(to) or [path for name in ("to", "cc", "bcc") for path in disposition.named(message, name).paths]
+        sender = exemption.named(message, "from").paths or exemption.named(message, "sender").paths
+        paths = list(to) or [path for name in ("to", "cc", "bcc") for path in exemption.named(message, name).paths]
         envelope = Envelope(sender[0] if sender else "", tuple(Recipient(path) for path in dict.fromkeys(paths)))
         company = self._company(envelope.reverse_path)
         nobody: tuple[Role, ...] = tuple("cc" for _ in envelope.recipients)

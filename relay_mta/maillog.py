@@ -123,6 +123,11 @@ def outcome(
     )
 
 
+def missed(*, id: str, company: str, reason: str) -> None:
+    """A rejection was exempt, so nobody in it gets a link: an operator may want to know why, and how often."""
+    _log.warning("rejection-exempt", id=id, company=company, reason=reason)
+
+
 def refused(*, id: str, company: str, stage: str, code: int, enhanced: str) -> None:
     """MAIL or RCPT was not accepted; the client has the reply. A mail that never got to DATA has no other line."""
     _log.info("refused", id=id, company=company, stage=stage, code=code, enhanced=enhanced)

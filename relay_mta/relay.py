@@ -24,6 +24,7 @@ from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
 from relay_mta.core.link import url
 from relay_mta.core.message import Message, index
+from relay_mta.core.patience import Patience
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
@@ -33,11 +34,20 @@ from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Wr
 from relay_mta.core.verdict import Verdict
 from relay_mta.line import Line
 
+JUDGING_SECONDS = 0.1
+"""CPU time that reading and judging one mail may take; a mail of 130 kB of HTML takes about half of it."""
+
+
+def _patience() -> Patience:
+    """Time that this thread computes, not time that passes: a machine under load must not change a verdict."""
+    end = time.thread_time() + JUDGING_SECONDS
+    return lambda: time.thread_time() > end
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What every transaction needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which rules on
-    probation a mail met."""
+    probation a mail met, `missed` why a rejection was exempt."""
 
     hostname: str
     base_url: str
@@ -49,6 +59,7 @@ class Setting:
     now: Callable[[], datetime]
     unique: Callable[[], str]
     tried: Callable[[Sequence[str]], None]
+    missed: Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -110,7 +121,7 @@ class Transaction:
         return answer.reply
 
     async def _run(self, raw: bytes, attempt: _Outcome, *, normalised: bool) -> Answer:
-        message = index(raw)
+        message = index(raw, _patience())
         if trace.hops(message) >= self._setting.max_received:
             attempt.reason = "loop"
             return Answer(LOOP, None)
@@ -362,7 +373,9 @@ class Transaction:
         verdict = disposition.verdict if disposition else None
         why = reason or (disposition.reason if disposition else "")
         if disposition and disposition.kind == "exempt" and verdict is not None:
-            why = f"{why} (rejection, score {verdict.score:g})"  # what is being missed is counted, too
+            self._setting.missed(disposition.reason)
+            maillog.missed(id=self._id, company=self._company.id, reason=disposition.reason)
+            why = f"{why} (rejection, score {verdict.score:g})"
         kind: str = disposition.kind if disposition else "none"
         if kind == "relay" and self._company.mode == "observe":
             kind = "observe"

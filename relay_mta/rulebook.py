@@ -65,6 +65,7 @@ class Rulebook:
         self._tried: dict[Folders, rulefolder.Gathered] = {}
         self._seen: Stamp = ()
         self._trials: Counter[str] = Counter()
+        self._missed: Counter[str] = Counter()
         self._turn = asyncio.Lock()
 
     async def open(self) -> None:
@@ -89,9 +90,13 @@ class Rulebook:
         """A mail met these rules on probation."""
         self._trials.update(trials)
 
+    def count_missed(self, reason: str) -> None:
+        """A rejection was exempt for this reason."""
+        self._missed[reason] += 1
+
     def status(self) -> dict[str, object]:
         """For the health check, all of it JSON: `state` is "current", or "stale" while files are broken; `trials`
-        counts the mails that met a rule on probation, since the start."""
+        counts the mails that met a rule on probation, `missed` the rejections that were exempt, since the start."""
         now = self._now()
         problems = now.all_problems()
         own = {
@@ -107,6 +112,7 @@ class Rulebook:
             "problem_count": len(problems),
             "companies": own,
             "trials": dict(sorted(self._trials.items())),
+            "missed": dict(sorted(self._missed.items())),
         }
 
     async def reload(self, *, again: bool = False) -> None:

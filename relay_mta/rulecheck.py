@@ -44,12 +44,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found. `rules`, `examples`: how many there are; `hash`: of the set, "" if it cannot be used."""
+    """What a check found. `rules`, `signs`, `examples`: how many there are; `hash`: "" if the set cannot be used."""
 
     problems: tuple[Finding, ...]
     notes: tuple[Finding, ...]
     files: int
     rules: int
+    signs: int
     examples: int
     hash: str
     examined: bool
@@ -100,6 +101,7 @@ def check(gathered: Gathered) -> Checked:
         notes=placed(notes),
         files=len(gathered.files),
         rules=len(found.rules),
+        signs=len(found.signs) + len(found.signs_of_subject),
         examples=sum(len(rule.ok) + len(rule.fail) for rule in found.rules.values()),
         hash=rules.hash if usable else "",
         examined=examined,

@@ -3,8 +3,7 @@
 *In a rule*: the same phrase twice; a phrase within whose every match lies a match of another one (where only the line
 of a match counts: not for evidence, guards, and points beside the event, which depend on where in its line a match
 stands); a phrase that goes on behind the end of a sentence. *A rule*: one whose `unless` stands in each of its phrases;
-evidence that is looked for where there is none; evidence that cannot reach the threshold with all that could be added
-to it; a guard of nothing; one that does what another one does already.
+a guard of nothing; one that does what another one does already.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from relay_mta.core.errors import Problem
 from relay_mta.core.phrase import Phrase, PhraseError, parse
-from relay_mta.core.rulefile import Rule, RuleFiles
-from relay_mta.core.rules import EVIDENCE
+from relay_mta.core.rulefile import EVIDENCE, Rule, RuleFiles
 
 _BEYOND = re.compile(r"[。!?]+[^。!?)」』\"'*]")
 _QUOTING = re.compile("[「『]")
@@ -72,19 +70,10 @@ def _phrases(rule: Rule, phrases: Sequence[Phrase]) -> Iterator[Problem]:
 
 
 def _rule(rule: Rule, phrases: Sequence[Phrase], found: RuleFiles) -> Iterator[Problem]:
-    scoring = found.scoring
     if rule.unless and phrases and not rule.regex:
         voids = [one for one in _parsed(rule.unless, found.words) if len(one.slots) == 1]
         if all(any(_within_some_slot(void, phrase) for void in voids) for phrase in phrases):
             text = "unless: each phrase of the rule contains one of these: it can never match"
-            yield Problem(rule.file, text, rule.line, key=rule.id)
-    if rule.kind in EVIDENCE:
-        if not rule.weights.keys() - {"event"}:
-            text = "where: evidence makes its sentence the event; expected subject, opening or new"
-            yield Problem(rule.file, text, rule.line, key=rule.id)
-        most = max(rule.weights.values()) + scoring.further_cap + scoring.context_cap + scoring.closing_cap
-        if most < scoring.threshold:
-            text = f"weight: with all that may be added it makes {most:g} points; {scoring.threshold:g} are needed"
             yield Problem(rule.file, text, rule.line, key=rule.id)
     of = [found.rules[id].kind for id in rule.only if id in found.rules]
     if rule.kind == "guard" and rule.only and not any(kind in EVIDENCE for kind in of):

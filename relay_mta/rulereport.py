@@ -55,12 +55,17 @@ class Met:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A text as the rules see it: its sentences, folded; as a phrase (`spelling`, or else `trouble`); what it meets."""
+    """A text as the rules see it: its sentences, folded; as a phrase (`spelling`, or else `trouble`); what it meets.
+
+    `signs` and `signs_of_subject` are words in it and their points.
+    """
 
     lines: tuple[str, ...]
     spelling: Spelling | None
     trouble: str
     met: tuple[Met, ...]
+    signs: tuple[tuple[str, float], ...]
+    signs_of_subject: tuple[tuple[str, float], ...]
 
 
 class Rules:
@@ -102,7 +107,9 @@ class Rules:
             stands = self.set.stands(rule.id, text)
             if phrases or stands:
                 met.append(Met(rule, phrases, stands))
-        return Explained(tuple(dict.fromkeys(page.folded.split("\n"))), spelling, trouble, tuple(met))
+        return Explained(
+            tuple(dict.fromkeys(page.folded.split("\n"))), spelling, trouble, tuple(met), *self.set.signs_in(text)
+        )
 
     def _stands_in(self, written: str, gap: int, folded: str, ends: Sequence[int]) -> bool:
         finder = Finder()

@@ -21,7 +21,8 @@ class Status:
     """`state`: "current", or "stale" while rule files are broken and the last good set stays in force.
 
     `problems` are the first of `problem_count` problems, as many as the relay tells. `companies` are those that have a
-    rule folder of their own, with their hash; `trials` counts the mails that met a rule on probation.
+    rule folder of their own, with their hash; `trials` counts the mails that met a rule on probation,
+    `missed` the rejections that were exempt, by reason.
     """
 
     state: str
@@ -31,6 +32,7 @@ class Status:
     problem_count: int
     companies: Mapping[str, str]
     trials: Mapping[str, int]
+    missed: Mapping[str, int]
     version: str
 
 
@@ -75,6 +77,7 @@ def _status(told: Any) -> Status:
         problems=tuple(str(problem) for problem in rules["problems"]),
         problem_count=int(rules["problem_count"]),
         trials={str(id): int(count) for id, count in rules["trials"].items()},
+        missed={str(reason): int(count) for reason, count in rules["missed"].items()},
         companies={str(id): str(own["hash"]) for id, own in rules["companies"].items()},
         version=str(told["version"]),
     )

@@ -161,6 +161,13 @@ def _name(value: Any) -> str:
     return text
 
 
+def _keyword(value: Any) -> str:
+    text = _name(value)
+    if len(text) < 3:
+        raise ValueError(f"{shown(text)} is too short: it would stand in too many subjects")
+    return text
+
+
 def _company_id(value: Any) -> str:
     text = _text(value)
     if not re.fullmatch(r"[a-z0-9-]{1,32}", text):
@@ -321,6 +328,9 @@ class CreditTermsModel(Model):
     count_window_days: int = Field(365, ge=1, le=36_500, description="a number of days from 1 up")
 
 
+_SENDERS = 'a list of domains and addresses, such as ["sales.acme.example.jp", "ceo@acme.example.jp"]'
+
+
 class CompanyModel(Model):
     id: Annotated[str, PlainValidator(_company_id)] = Field(
         description="1 to 32 of the characters a-z, 0-9 and hyphen, never changed again"
@@ -338,6 +348,12 @@ class CompanyModel(Model):
     )
     upstream: UpstreamModel = Field(description='a table, such as { host = "smtp.example.jp", port = 25 }')
     agency: AgencyModel = Field(description='a table, such as { name = "…", url = "https://agency.example/" }')
+    exempt_senders: list[Annotated[str, PlainValidator(_partner)]] = Field([], description=_SENDERS)
+    only_senders: list[Annotated[str, PlainValidator(_partner)]] = Field([], description=_SENDERS)
+    off_keywords: list[Annotated[str, PlainValidator(_keyword)]] = Field(
+        ["[no-relay]", "【リレー不要】"], description='a list of texts, such as ["[no-relay]"]'
+    )
+    allow_force: bool = Field(False, description="true or false")
     several_to: bool = Field(False, description="true or false")
     max_copies: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
     split_deadline: Seconds = _default("40s", 'a time up to a day, such as "40s" or a number of seconds')

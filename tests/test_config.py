@@ -69,6 +69,7 @@ def test_the_example_loads() -> None:
         agency=Agency("サンプル人材紹介株式会社", "https://agency.example/register"),
         partners=("agent.example",),
         mode="relay",
+        off_keywords=("[no-relay]", "【リレー不要】"),
         credits=(CreditTerms(date(2026, 1, 1), 10, "relayed", 365),),
     )
     assert company.clients == (ip_network("127.0.0.0/8"),)

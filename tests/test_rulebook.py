@@ -151,6 +151,7 @@ async def test_a_broken_save_keeps_the_last_good_set_and_says_so_everywhere(tmp_
                 "problem_count": 0,
                 "companies": {},
                 "trials": {},
+                "missed": {},
             },
             "loaded_at": relay.app.rulebook.status()["loaded_at"],
         }
@@ -313,7 +314,7 @@ async def test_a_company_has_rules_of_its_own(tmp_path: Path) -> None:
 
 async def test_a_rule_on_probation_is_logged_and_counted(tmp_path: Path) -> None:
     folder = tmp_path / "rules"
-    trial = RULE.replace("own-thing", "T_trial").replace('"decline"', '"closing"').format(weight=1)
+    trial = RULE.replace("own-thing", "T_trial").replace('"decline"', '"hint"').format(weight=1)
     small(folder, RULE.format(weight=20) + trial)
     async with house(tmp_path, folder) as relay:
         await relay.send(mail())

@@ -51,7 +51,7 @@ def for_person(file: str, found: Examination) -> Text:
     text.append(f"  {safe(found.reason)}  (score {found.score:g}, threshold {found.threshold:g})\n")
     for hit in found.hits:
         text.append(f"    {hit.score:+g}  {safe(hit.rule)}", style="cyan")
-        text.append(f"  in {safe(hit.part)}: {_one_line(hit.text)}\n")
+        text.append(f"  in {safe(hit.part)}: {_one_line(hit.text)}\n" if hit.text else "\n")
     for each in found.recipients:
         gets = "nothing, as the relay refuses the mail"
         if each.copy:

@@ -42,7 +42,7 @@ def caret(found: Finding) -> str:
 
 def summary(found: Checked) -> str:
     """One line: how much there is, and how much of it is wrong."""
-    counted = f"{found.files} files, {found.rules} rules, {found.examples} examples"
+    counted = f"{found.files} files, {found.rules} rules, {found.signs} signs, {found.examples} examples"
     problems = (
         f"{len(found.problems)} problem{'s' if len(found.problems) != 1 else ''}" if found.problems else "all good"
     )
@@ -113,7 +113,7 @@ def explained(found: Explained) -> Iterator[str]:
         yield f"as a phrase:   cannot be read: {safe(found.trouble)}"
     for line in found.lines:
         yield f"as a sentence: {safe(line)}"
-    if not found.met:
+    if not found.met and not found.signs and not found.signs_of_subject:
         yield "no rule finds anything in it"
     for met in found.met:
         without = "" if met.stands else "  (voided, or taken back, by other words in it)"
@@ -122,6 +122,9 @@ def explained(found: Explained) -> Iterator[str]:
             yield f"      find: {safe(phrase)}"
         if not met.phrases:
             yield "      by regex"
+    for kind, signs in (("sign", found.signs), ("sign of subject", found.signs_of_subject)):
+        for word, points in signs:
+            yield f"  {points:+g}  {kind}  {safe(word)}"
 
 
 def _reach(rule: Rule) -> str:
@@ -219,6 +222,8 @@ def status(found: Status) -> Iterator[str]:
         yield f"  {safe(company)}: {safe(hash)}"
     for rule, count in found.trials.items():
         yield f"  on probation: {safe(rule)} met in {count} mails"
+    for reason, count in found.missed.items():
+        yield f"  exempt: {count} rejections for {safe(reason)}"
     if found.problem_count:
         yield f"{found.problem_count} problems in newer rule files; the last good rules stay in force:"
     for problem in found.problems:
@@ -231,7 +236,12 @@ def status_json(found: Status) -> str:
         {
             **{"state": found.state, "hash": found.hash, "loaded_at": found.loaded_at},
             **{"problems": found.problems, "problem_count": found.problem_count},
-            **{"companies": dict(found.companies), "trials": dict(found.trials), "version": found.version},
+            **{
+                "companies": dict(found.companies),
+                "trials": dict(found.trials),
+                "missed": dict(found.missed),
+                "version": found.version,
+            },
         },
         ensure_ascii=False,
     )

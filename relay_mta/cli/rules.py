@@ -88,7 +88,9 @@ def list_command(
         return
     for line in rulepages.listed(listed):
         click.echo(line)
-    click.echo(f"{len(listed)} rules, threshold {asked.set.threshold:g}, hash {asked.set.hash}")
+    click.echo(
+        f"{len(listed)} rules, {len(asked.set.signs)} signs, threshold {asked.set.threshold:g}, hash {asked.set.hash}"
+    )
 
 
 @rules.command()

@@ -33,7 +33,9 @@ class Company:
     """One company whose mail we carry.
 
     `domains` (with every sub-domain of them) are its own people and `partners` (addresses or domains) its agencies and
-    vendors: neither are candidates, ever. All are lower case.
+    vendors: neither are candidates, ever. `exempt_senders` and, if there are any, all but `only_senders` (addresses and
+    domains) send mail that is not judged; so does a subject with one of `off_keywords`. All but these are lower case.
+    `allow_force`: a sender may ask for a link (`X-Career-Relay: on`).
     """
 
     id: str
@@ -42,6 +44,10 @@ class Company:
     agency: Agency
     partners: tuple[str, ...] = ()
     mode: Mode = "observe"
+    exempt_senders: tuple[str, ...] = ()
+    only_senders: tuple[str, ...] = ()
+    off_keywords: tuple[str, ...] = ()
+    allow_force: bool = False
     several_to: bool = False
     max_copies: int = 20
     split_deadline: float = 40.0

@@ -23,7 +23,8 @@ from bs4.element import PageElement
 from relay_mta.core.htmlmarks import hidden, mark, zero_size
 from relay_mta.core.htmlplace import Row, below_place, end_place
 from relay_mta.core.htmltokens import unescape
-from relay_mta.core.htmltree import BLOCKS, Element, Text, Tree, parse
+from relay_mta.core.htmltree import ASKED_EVERY, BLOCKS, Element, Text, Tree, parse
+from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.quote import Region, place_after, sort_lines
 from relay_mta.core.text import Layout, gather
 
@@ -35,12 +36,13 @@ _CELL_WIDTH = 120
 """A row of cells that is wider than this is a page layout, not a table of short entries: its cells become lines."""
 
 
-def layout(source: str) -> Layout:
-    """Lay out a text/html part. Raises `SpliceError("limit:html-…")`."""
-    tree = parse(source)
-    reader = _Reader(source)
+def layout(source: str, patience: Patience = endless) -> Layout:
+    """Lay out a text/html part. Raises `SpliceError`: "limit:html-…" or "limit:time"."""
+    tree = parse(source, patience)
+    reader = _Reader(source, patience)
     reader.read(tree)
     rows = reader.rows
+    ask(patience)
     shown = [row.text for row in rows]
     regions = sort_lines(shown, [row.known for row in rows])
     after = place_after(shown, regions)
@@ -65,6 +67,7 @@ class _Reader:
     """Walks the tree once and collects the visible rows."""
 
     source: str
+    patience: Patience
     rows: list[Row] = field(default_factory=list)
     links: list[tuple[str, int]] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
@@ -83,7 +86,11 @@ class _Reader:
         """Depth first, without recursion: the tree may be 300 deep."""
         # (node, leaving, known region around it, size zero, preformatted)
         stack: list[tuple[PageElement, bool, Region | None, bool, bool]] = [(tree, False, None, False, False)]
+        steps = 0
         while stack:
+            steps += 1
+            if steps % ASKED_EVERY == 0:
+                ask(self.patience)
             node, leaving, region, unseen, pre = stack.pop()
             if isinstance(node, Text):
                 if not unseen:

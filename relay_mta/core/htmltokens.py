@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-TokenKind = Literal["text", "raw", "start", "end", "comment", "bogus", "rest"]
+TokenKind = Literal["text", "raw", "start", "end", "comment", "bogus", "rest", "flood"]
 
 
 @dataclass(slots=True)
@@ -22,7 +22,8 @@ class Token:
     """source[start:end]. `name` is a tag's name in lower case, or the element that a raw text stands in.
 
     "rest" is an unfinished tag or comment, or an unclosed raw text, that reaches to the end of the source: a browser
-    shows nothing of it, and nothing that is put behind it would be seen.
+    shows nothing of it, and nothing that is put behind it would be seen. "flood" is a tag with more attributes than are
+    read; the caller gives up on the source.
     """
 
     kind: TokenKind
@@ -35,6 +36,8 @@ class Token:
 
 MAX_ATTRIBUTES = 500
 """Attributes kept of one tag; further ones are read over. Real mail has fewer than 40."""
+MOST_ATTRIBUTES = 20_000
+"""Attributes that are read over at most: a tag with more is a token "flood", and nothing behind it is read."""
 
 _NAME = re.compile(r"[a-zA-Z][^\s/>]*")
 _ATTRIBUTE = re.compile(
@@ -118,7 +121,7 @@ def _tag(source: str, start: int, name_start: int, length: int, kind: Literal["s
     position = match.end()
     if source.startswith(">", position):
         return Token(kind, start, position + 1, match[0].lower(), attributes)
-    while True:
+    for _ in range(MOST_ATTRIBUTES):
         attribute = _ATTRIBUTE.match(source, position)
         if attribute is None or attribute["open"]:
             return Token("rest", start, length)  # end of the source within a tag: a browser drops it
@@ -130,3 +133,4 @@ def _tag(source: str, start: int, name_start: int, length: int, kind: Literal["s
         if len(attributes) < MAX_ATTRIBUTES and name not in attributes:  # the first of two counts
             value = attribute["double"] or attribute["single"] or attribute["bare"] or ""
             attributes[name] = unescape(value)
+    return Token("flood", start, position)

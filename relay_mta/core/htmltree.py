@@ -6,7 +6,7 @@ is linear and exact about places, and closes elements as a browser does where th
 not out of a block. The tree is only read. What is relied on of Beautiful Soup's tree-building calls is held by
 tests/core/test_html.py.
 
-Limits: `MAX_DEPTH` and `MAX_TAGS`, as `SpliceError("limit:html-…")`.
+Limits, as `SpliceError("limit:html-…")`: `MAX_DEPTH`, `MAX_TAGS`, `MAX_REFERENCES`, `htmltokens.MOST_ATTRIBUTES`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from bs4.element import NavigableString
 
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.htmltokens import Token, tokens, unescape
+from relay_mta.core.patience import Patience, ask, endless
 
 MAX_DEPTH = 300
 """Open elements at a time. Eighty replies quoted in each other take about 250."""
 MAX_TAGS = 12_000
 """Start tags of one source: bounds the longest parse to about 0.15 s. A long thread of Outlook's has about 8,000."""
+MAX_REFERENCES = 50_000
+"""Character references ("&nbsp;"): 20 ms to decode, where they are all in one text."""
+ASKED_EVERY = 512
+"""Tokens, or nodes of the tree, between two looks at the time: a millisecond or two."""
 _MAX_BRACKETS = 3 * MAX_TAGS
 """Every start tag may have an end tag and a comment: a source with more "<" is refused before it is read."""
 
@@ -83,11 +88,14 @@ class Tree(BeautifulSoup):
         """Not needed in a tree that nobody changes; it climbs the tree at each text."""
 
 
-def parse(source: str) -> Tree:
-    """The tree of a source. Raises `SpliceError("limit:html-depth")` or `("limit:html-tags")`."""
+def parse(source: str, patience: Patience = endless) -> Tree:
+    """The tree of a source. Raises `SpliceError`: "limit:html-depth", "limit:html-tags", "limit:html-references",
+    "limit:time"."""
     if source.count("<") > _MAX_BRACKETS:
         raise SpliceError("limit:html-tags")
-    builder = _Builder(source)
+    if source.count("&") > MAX_REFERENCES:
+        raise SpliceError("limit:html-references")
+    builder = _Builder(source, patience)
     # The source does not go in as markup: Beautiful Soup would examine it for encodings and resemblance to file names.
     return Tree("\n", builder=builder, element_classes={Tag: Element, NavigableString: Text})
 
@@ -95,11 +103,12 @@ def parse(source: str) -> Tree:
 class _Builder(HTMLTreeBuilder):
     """Feeds the tokens of `source` to the soup that it was given to."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, patience: Patience) -> None:
         super().__init__(
             multi_valued_attributes={}, preserve_whitespace_tags=set(), store_line_numbers=False, string_containers={}
         )
         self._source = source
+        self._patience = patience
         self._tree: Tree
         self._blocks: list[Counter[str]] = [Counter()]  # open blocks per scope
         self._inlines: list[Counter[str]] = [Counter()]  # open inline elements per block
@@ -117,7 +126,9 @@ class _Builder(HTMLTreeBuilder):
         tree.shown_end = len(source)
         text_start = text_end = opened = -1
         conditionals: list[tuple[int, int]] = []
-        for token in tokens(source):
+        for number, token in enumerate(tokens(source)):
+            if number % ASKED_EVERY == 0:
+                ask(self._patience)
             if token.kind == "text":
                 if text_start < 0:
                     text_start = token.start
@@ -130,6 +141,8 @@ class _Builder(HTMLTreeBuilder):
                 self._open(token)
             elif token.kind == "end":
                 self._close(token)
+            elif token.kind == "flood":
+                raise SpliceError("limit:html-tags")
             elif token.kind == "rest":
                 tree.shown_end = token.start
             elif token.kind in ("comment", "bogus"):

@@ -7,7 +7,7 @@ other; what it found becomes a hit of 0 points and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -15,18 +15,25 @@ import re2
 
 from relay_mta.core import names, rulefile, sentence
 from relay_mta.core.page import ANSWERED, Page
-from relay_mta.core.phrase import Finder
-from relay_mta.core.rulefile import Rule, Scoring
+from relay_mta.core.patience import Patience, ask, endless
+from relay_mta.core.phrase import Finder, Occurrences
+from relay_mta.core.rulefile import EVIDENCE, Rule, Scoring
+from relay_mta.core.signs import Signs
 from relay_mta.core.verdict import PROBATION, Hit, Verdict
 
 LONGEST_HIT: Final = 200
 """Characters of a sentence that a hit shows."""
 BESIDE: Final = 30
 """Characters of its sentence within which a word stands beside the evidence (place "event")."""
-EVIDENCE: Final = ("decline", "unclear", "vague")
 QUOTED: Final = "quoted"
 NAMES_ANOTHER: Final = "names-another"
 """The names of the guards that are built in."""
+SIGN: Final = "sign"
+SIGNS: Final = "signs"
+NO_JOB: Final = "no-job"
+"""The rule that a hit names which comes of no rule: one sign, all lighter signs together, no word of a job."""
+MOST_SIGNS: Final = 10
+"""Signs that are hits of their own; a mail has some hundred."""
 
 _PERFORMS = re.compile("(?:という|との|といった)?(?:結果|結論|判断|決定)?(?:と|に|で)(?:さ|な|いたし|ございま|決|ご返)")
 """Behind a quotation: the sentence does what it quotes (「見送り」とさせていただきます)."""
@@ -35,7 +42,7 @@ _PART_SHOWN: Final = {ANSWERED: "subject"}
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A rule with its phrases as numbers of the finder."""
+    """A rule with its phrases as numbers of its finder."""
 
     rule: Rule
     find: tuple[int, ...]
@@ -54,26 +61,51 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Phrases:
+    """All phrases of some rules in one finder; `rules_of` has the rules (by index) that look for a phrase."""
+
+    finder: Finder
+    rules_of: Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """A rule set, compiled. `with_regex` are the rules that have regexes; `any_regex` tells in one pass which of their
-    regexes are in a text at all, and `regex_of` the rule of each."""
+    """A rule set, compiled.
+
+    Evidence has a finder of its own: most mails have none, and need no second look. `any_regex` tells in one pass which
+    of the regexes are in a text at all, and `regex_of` is the rule of each; `places` are those that some rule looks at.
+    """
 
     scoring: Scoring
     compiled: Sequence[Compiled]
-    finder: Finder
-    by_phrase: Mapping[int, Sequence[int]]
+    evidence: Phrases
+    others: Phrases
     any_regex: re2.Set | None
     regex_of: Sequence[int]
+    places: frozenset[str]
+    signs: Signs
+    signs_of_subject: Signs
 
 
 class Judging:
     """One page being judged by one rule set."""
 
-    def __init__(self, program: Program, page: Page, *, everything: bool = False) -> None:
+    def __init__(
+        self,
+        program: Program,
+        page: Page,
+        *,
+        everything: bool = False,
+        forced: bool = False,
+        patience: Patience = endless,
+    ) -> None:
         self.program = program
+        self.threshold = program.scoring.forced_threshold if forced else program.scoring.threshold
         self.page = page
         self.everything = everything
-        self.occurrences = program.finder.find(page.folded)
+        self.patience = patience
+        self.evidence = program.evidence.finder.find(page.folded)
+        self.others: Occurrences | None = None  # looked for once there is evidence
         self.matched = self._matched()
         self.quotations: dict[int, list[tuple[int, int]]] = {}
         self.guards: dict[int, list[tuple[Compiled, Match]]] | None = None
@@ -84,28 +116,44 @@ class Judging:
 
         A page without any evidence gets no further look: nothing else could make it a rejection.
         """
-        compiled = self.program.compiled
-        by_rule: dict[int, list[int]] = {}
-        for number in self.occurrences.candidates():
-            for index in self.program.by_phrase.get(number, ()):
-                by_rule.setdefault(index, []).append(number)
-        if self.program.any_regex is not None:
-            met = self.program.any_regex.Match(self.page.folded)
-            for rule in self.program.regex_of if met is None else {self.program.regex_of[one] for one in met}:
-                by_rule.setdefault(rule, [])  # None: no regex, or its automaton grew too large; so all are tried
+        compiled, by_regex = self.program.compiled, self._met_by_regex()
         found: dict[int, list[Match]] = {}
-        ordered = sorted(by_rule, key=lambda index: compiled[index].rule.kind not in EVIDENCE)
-        for index in ordered:
-            if compiled[index].rule.kind not in EVIDENCE and not found and not self.everything:
+        for is_evidence in (True, False):
+            if not is_evidence and not found and not self.everything:
                 break
-            matches = self._matches_of(compiled[index], by_rule[index])
-            if matches:
-                found[index] = matches
+            by_rule: dict[int, list[int]] = {
+                index: [] for index in by_regex if (compiled[index].rule.kind in EVIDENCE) is is_evidence
+            }
+            phrases = self.program.evidence if is_evidence else self.program.others
+            if not is_evidence:
+                self.others = phrases.finder.find(self.page.folded)
+            for number in self._occurrences(is_evidence=is_evidence).candidates():
+                for index in phrases.rules_of.get(number, ()):
+                    by_rule.setdefault(index, []).append(number)
+            for index, numbers in by_rule.items():
+                ask(self.patience)
+                matches = self._matches_of(compiled[index], numbers)
+                if matches:
+                    found[index] = matches
         return found
+
+    def _met_by_regex(self) -> Collection[int]:
+        """The rules one of whose regexes is somewhere in the page, or may be."""
+        if self.program.any_regex is None:
+            return ()
+        met = self.program.any_regex.Match(self.page.folded)
+        # None: no regex, or its automaton grew too large; so all are tried.
+        return self.program.regex_of if met is None else {self.program.regex_of[one] for one in met}
+
+    def _occurrences(self, *, is_evidence: bool) -> Occurrences:
+        if is_evidence:
+            return self.evidence
+        assert self.others is not None  # found before the first rule that is no evidence is looked at
+        return self.others
 
     def _matches_of(self, one: Compiled, numbers: Sequence[int]) -> list[Match]:
         page = self.page
-        matches = [match for number in numbers for match in self._spans(number, one.rule.gap)]
+        matches = [match for number in numbers for match in self._spans(one, number)]
         for regex in one.regex:
             for match in regex.finditer(page.folded):
                 start, end = match.span()
@@ -113,14 +161,15 @@ class Judging:
                 if page.starts[line] <= start:
                     matches.append(Match(start, end, line))
         if matches and one.unless:
-            void = {match.line for number in one.unless for match in self._spans(number, one.rule.gap)}
+            void = {match.line for number in one.unless for match in self._spans(one, number)}
             matches = [match for match in matches if match.line not in void]
         return matches
 
-    def _spans(self, number: int, gap: int) -> list[Match]:
-        if any(slot not in self.occurrences.spans for slot in self.occurrences.chains[number]):
+    def _spans(self, one: Compiled, number: int) -> list[Match]:
+        occurrences = self._occurrences(is_evidence=one.rule.kind in EVIDENCE)
+        if any(slot not in occurrences.spans for slot in occurrences.chains[number]):
             return []
-        spans = self.occurrences.matches(number, gap, self.page.ends)
+        spans = occurrences.matches(number, one.rule.gap, self.page.ends)
         return [Match(start, end, self.page.line_of(end)) for start, end in spans]
 
     def stands(self, rule: str) -> bool:
@@ -131,61 +180,69 @@ class Judging:
         return False
 
     def verdict(self) -> Verdict:
-        page, scoring, compiled = self.page, self.program.scoring, self.program.compiled
+        """What it adds up to."""
         events, taken_back = self._events()
-        evidence_at = [match for _, match in events]
-        hits: list[Hit] = []
-        veto: str | None = None
-        near = 0.0  # points of other business in the subject and beside the event
-        sums = {"job": 0.0, "context": 0.0, "closing": 0.0, "other": 0.0}
-        for index, matches in self.matched.items():
-            rule = compiled[index].rule
-            if rule.kind in (*EVIDENCE, "guard"):
-                continue
-            counted = self._strongest_place(rule, matches, evidence_at)
-            if counted is None:
-                continue
-            points, match = counted
-            if rule.id.startswith(PROBATION):
-                hits.append(self._hit(rule.id, 0.0, match))
-            elif rule.kind == "veto":
-                veto = veto or rule.id
-                hits.append(self._hit(rule.id, 0.0, match))
-            else:
-                sums[rule.kind] += points
-                if rule.kind == "other" and points > rule.weights.get("new", 0.0):
-                    near += points
-                hits.append(self._hit(rule.id, -points if rule.kind == "other" else points, match))
-        about_it = sums["job"] + sums["context"]
-        context = min(about_it, scoring.context_cap)
-        net = about_it + min(sums["closing"], scoring.closing_cap) - sums["other"]
-        a_job = sums["job"] >= scoring.job_needed
-        enough = {
-            "decline": True,
-            "unclear": a_job and context >= scoring.context_needed,
-            "vague": a_job and net >= scoring.vague_needed,
-        }
-        sure = [pair for pair in events if enough[pair[0].kind]]
         best: dict[str, tuple[Rule, Match]] = {}
-        for rule, match in sure:
+        for rule, match in events:
             best.setdefault(rule.id, (rule, match))
         ranked = sorted(best.values(), key=lambda pair: (-max(pair[0].weights.values()), pair[1].start))
-        score = 0.0
-        if ranked:
-            further = min((len(ranked) - 1) * scoring.further, scoring.further_cap)
-            score = max(ranked[0][0].weights.values()) + further + context
-            score += min(sums["closing"], scoring.closing_cap)
-            score -= sums["other"] if all(rule.kind == "vague" for rule, _ in ranked) else near
         evidence = [self._hit(rule.id, max(rule.weights.values()), match) for rule, match in ranked]
-        reason = self._reason(events, taken_back, ranked, score, veto)
+        veto: str | None = None
+        score = 0.0
+        beside: list[Hit] = []
+        if ranked:
+            veto, points, beside = self._beside([match for _, match in events])
+            strongest = max(hit.score for hit in evidence)
+            proven = max(
+                (hit.score for hit, (rule, _) in zip(evidence, ranked, strict=True) if rule.kind == "decline"),
+                default=0.0,
+            )
+            score = max(proven, strongest + points)
+        reason = self._reason(ranked, taken_back, score, veto)
         return Verdict(
             kind="rejection" if reason.startswith("decline:") else "none",
             score=round(score, 2),
-            threshold=scoring.threshold,
+            threshold=self.threshold,
             reason=reason,
-            hits=(*evidence, *hits, *taken_back, *dict.fromkeys(self.tried)),
-            language=page.language(),
+            hits=(*evidence, *beside, *taken_back, *dict.fromkeys(self.tried)),
+            language=self.page.language(),
         )
+
+    def _beside(self, evidence: Sequence[Match]) -> tuple[str | None, float, list[Hit]]:
+        """What speaks beside the evidence: the first veto, the points of all signs, and the hits of both."""
+        veto: str | None = None
+        points = 0.0
+        a_job = False
+        hits: list[Hit] = []
+        for index, matches in self.matched.items():
+            rule = self.program.compiled[index].rule
+            if rule.kind in (*EVIDENCE, "guard"):
+                continue
+            counted = self._strongest_place(rule, matches, evidence)
+            if counted is None:
+                continue
+            worth, match = counted
+            if rule.id.startswith(PROBATION):
+                worth = 0.0
+            elif rule.kind == "veto":
+                veto = veto or rule.id
+            elif rule.kind == "job":
+                a_job = True
+            points += worth
+            hits.append(self._hit(rule.id, worth, match))
+        for part, signs, text in (
+            ("subject", self.program.signs_of_subject, self.page.subject),
+            ("new", self.program.signs, self.page.words),
+        ):
+            found = signs.find(text)
+            points += sum(worth for _, worth in found)
+            hits.extend(Hit(SIGN, worth, part, word) for word, worth in found[:MOST_SIGNS])
+            if rest := found[MOST_SIGNS:]:
+                hits.append(Hit(SIGNS, round(sum(worth for _, worth in rest), 2), part, f"{len(rest)} more"))
+        if not a_job and self.program.scoring.no_job:
+            points -= self.program.scoring.no_job
+            hits.append(Hit(NO_JOB, -self.program.scoring.no_job, "new", ""))
+        return veto, points, hits
 
     def _events(self) -> tuple[list[tuple[Rule, Match]], list[Hit]]:
         """The evidence that stands, and hits for what was taken back; what is on probation goes to `tried`."""
@@ -239,7 +296,9 @@ class Judging:
         first, last = match.start - start, match.end - start
         if any(a <= first < b or a < last <= b for a, b in self.quotations[match.line]):
             return QUOTED
-        if names.speaks_of_another(self.page.shown[match.line], self.page.reader):
+        if match.line >= self.page.shows_another or names.speaks_of_another(
+            self.page.shown[match.line], self.page.reader
+        ):
             return NAMES_ANOTHER
         return None
 
@@ -256,7 +315,7 @@ class Judging:
                 return False
             between = (guard.end, match.start)
         for number in one.until:
-            for stop in self._spans(number, rule.gap):
+            for stop in self._spans(one, number):
                 if stop.line == match.line and between[0] <= stop.start and stop.end <= max(between[1], match.end):
                     return False
         return True
@@ -272,7 +331,7 @@ class Judging:
             places = [part, "event"] if beside else [part]
             for place in places:
                 points = rule.weights.get(cast("rulefile.Place", place))
-                if points is not None and (best is None or points > best[0]):
+                if points is not None and (best is None or abs(points) > abs(best[0])):
                     best = points, match
         return best
 
@@ -281,20 +340,13 @@ class Judging:
         return Hit(rule, score, part, self.page.shown[match.line][:LONGEST_HIT])
 
     def _reason(
-        self,
-        events: Sequence[tuple[Rule, Match]],
-        taken_back: Sequence[Hit],
-        ranked: Sequence[tuple[Rule, Match]],
-        score: float,
-        veto: str | None,
+        self, ranked: Sequence[tuple[Rule, Match]], taken_back: Sequence[Hit], score: float, veto: str | None
     ) -> str:
-        if not events:
+        if not ranked:
             return f"guard:{taken_back[0].rule.partition('/')[2]}" if taken_back else "no-decline"
         if veto is not None:
             return f"veto:{veto}"
-        if not ranked:
-            return "no-context"
-        return f"decline:{ranked[0][0].id}" if score >= self.program.scoring.threshold else "below-threshold"
+        return f"decline:{ranked[0][0].id}" if score >= self.threshold else "below-threshold"
 
 
 def _apart(one: Match, other: Match) -> int:

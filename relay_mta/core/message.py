@@ -24,6 +24,7 @@ from relay_mta.core import charset, footer, header, html, mime, text, transfer
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.header import Field
 from relay_mta.core.mime import Part
+from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.text import Layout
 
 __all__ = ["Field", "Message", "Part", "TextPart", "index"]
@@ -58,11 +59,15 @@ class TextPart:
 
 @dataclass(frozen=True)
 class Message:
-    """A mail. `parts` are in preorder, parts[0] is the mail itself; `trouble`, if any, is why it is untouchable."""
+    """A mail. `parts` are in preorder, parts[0] is the mail itself; `trouble`, if any, is why it is untouchable.
+
+    `patience` says when reading the texts takes too long, which is a `text_trouble` ("limit:time").
+    """
 
     raw: bytes
     parts: tuple[Part, ...]
     trouble: str | None
+    patience: Patience = endless
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -78,6 +83,11 @@ class Message:
         """The first value of a header field, as `values` gives it."""
         wanted = name.lower()
         return next((header.text(each.value) for each in self.fields if each.name.lower() == wanted), None)
+
+    @property
+    def header_lines(self) -> tuple[str, ...]:
+        """All header fields as `values` gives them, each behind its name and a colon."""
+        return tuple(f"{each.name}: {header.text(each.value)}" for each in self.fields)
 
     @cached_property
     def shown(self) -> tuple[Part, ...]:
@@ -143,6 +153,7 @@ class Message:
         trouble = self._structure_trouble() if self.shown else None
         for part in self.shown:
             try:
+                ask(self.patience)
                 texts.append(self._text_part(part))
             except SpliceError as error:
                 trouble = trouble or error.reason
@@ -206,7 +217,7 @@ class Message:
             raise SpliceError("ambiguous:charset-state")
         decoded = charset.decode(payload, codec)
         if part.content_type == "text/html":
-            return TextPart(part, "html", payload, codec, decoded, html.layout(decoded))
+            return TextPart(part, "html", payload, codec, decoded, html.layout(decoded, self.patience))
         flowed = part.params.get("format", "").lower() == "flowed"
         return TextPart(part, "plain", payload, codec, decoded, text.layout(decoded, flowed=flowed))
 
@@ -227,7 +238,7 @@ def _content_ids(part: Part) -> list[str]:
     return [header.text(each.value).strip("<>") for each in part.fields if each.name.lower() == "content-id"]
 
 
-def index(raw: bytes) -> Message:
+def index(raw: bytes, patience: Patience = endless) -> Message:
     """Read a mail. `raw` has CRLF line ends; any bytes are taken, and what cannot be relied on becomes `trouble`."""
     parts, trouble = mime.parts_of(raw)
-    return Message(raw, parts, trouble)
+    return Message(raw, parts, trouble, patience)

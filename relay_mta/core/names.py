@@ -10,7 +10,7 @@ Linear; never raises. The input is cleaned (`core.fold.clean`), not folded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _KANJI = r"[\u4e00-\u9fff々ヶ]{1,8}"
 _FOREIGN = r"[\u30a1-\u30faー]{2,10}|[A-Z][A-Za-z.]{0,15}"
@@ -23,6 +23,9 @@ _SPOKEN_OF = re.compile(
 )
 _AT_END = re.compile(f"(?:{_HONORIFIC})$")
 _ADDRESSED = re.compile(rf"((?:{_NAME})(?:[ 　]?(?:{_NAME}|[ぁ-ん]{{1,4}}))?) ?(?:{_HONORIFIC}|先生)")
+FEWEST_BEFORE = 2
+"""Sentences before another addressee: fewer are a notice on top of the letter."""
+_CALLED = re.compile(rf"(?:> ?)?((?:{_NAME})(?:[ 　]?(?:{_NAME}))?) ?(?:様|さま|殿)(?:[ 　、,]|$)")
 _GREETED = re.compile(r"\b(?:dear|hi|hello|hey)\s+((?:[A-Za-z][\w.'-]*\s?){1,4})", re.I)
 _TITLED = re.compile(
     r"\b(?:with|to|for|of|on|select|hire|offer|take|invite|reject|decline|about)\s+(?:Mr|Ms|Mrs|Miss|Dr)\.? ([A-Z]\w+)"
@@ -32,7 +35,7 @@ _GONE_ON_WITH = re.compile(
     r"(?= (?:and|or|for|as|at)\b|[,.:;]|$)"
 )
 _NO_PERSON = re.compile(
-    "(?:貴|客|皆|奥|社|生徒|学生|者|先方|主|人|方|店|長|王|手|員|組|業|校|園|部|課|係|仕|有|同|多|一|外|各|模|異|担当|候補|俺|神|オーナー|クライアント|ユーザー|スタッフ|メンバー)$"
+    "(?:病院|医院|銀行|不動産|工業|商事|建設|物流|製作所|薬局|学園|大学|会社|機構|組合|協会|貴|客|皆|奥|社|生徒|学生|者|先方|主|人|方|店|長|王|手|員|組|業|校|園|部|課|係|仕|有|同|多|一|外|各|模|異|担当|候補|俺|神|オーナー|クライアント|ユーザー|スタッフ|メンバー)$"
 )
 """What an honorific makes no single person of (お客様, 皆様), and words that only look so (同様, 仕様)."""
 
@@ -48,6 +51,23 @@ def addressees(opening: Iterable[str], first: str) -> frozenset[str]:
         found.update(begun[1].split())
     found.update(word.lower() for greeted in _GREETED.findall(first[:60]) for word in greeted.split())
     return frozenset(found)
+
+
+def turns_to_another(lines: Sequence[str], reader: frozenset[str]) -> int:
+    """The first line from which a mail shows a letter to somebody else; len(lines) if it shows none.
+
+    A draft, a copy for the files, a template with a name in it: behind sentences of its own the mail addresses a
+    person anew ("保科様 この度は …"), and that is not its reader.
+    """
+    sentences = 0
+    for number, line in enumerate(lines):
+        called = _CALLED.match(line)
+        if called and sentences >= FEWEST_BEFORE and not _NO_PERSON.search(called[1].replace(" ", "")):
+            names = called[1].split()
+            if not any(name in reader or any(one.endswith(name) for one in reader) for name in names):
+                return number
+        sentences += line.endswith(("。", "!", "?", "."))
+    return len(lines)
 
 
 def speaks_of_another(sentence: str, reader: frozenset[str]) -> bool:

@@ -1,14 +1,17 @@
 """One rendition of a mail, prepared for judging: its sentences for people and the same sentences folded for matching.
 
-The lines of a page are the subject, the blocks of the opening (`core.sentence`) and the sentences of the new text, in
-this order; `parts` says which is which. Line n of `folded` is the folded form of `shown[n]`.
+The lines of a page are the subject, the blocks of the opening (`core.sentence`), the sentences of the new text, and
+then what rules look at beside these: quoted text, signature, header fields, names of attachments … `parts` says which
+is which. Line n of `folded` is the folded form of `shown[n]`.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from relay_mta.core import fold, kana, names, sentence
@@ -17,9 +20,12 @@ from relay_mta.core.verdict import Language
 LONGEST_JUDGED: Final = 16_384
 """Characters of a rendition's new text that are judged: a rejection says so on its first page."""
 LONGEST_SUBJECT: Final = 500
+LONGEST_BESIDE: Final = 16_384
+"""Characters of any other part."""
 ANSWERED: Final = "answered"
 """The part of a subject that starts with Re: or Fwd:; as "subject" for all but evidence."""
 
+_WRITTEN = ("subject", ANSWERED, "opening", "new")
 _REPLY = re.compile(r"\s*(?:(?:re|aw|fw|fwd|返信|転送)\s*(?:\[\d+\])?\s*[:>]\s*)+", re.I)
 _KANA_KANJI = re.compile("[\u3041-\u30ff\u3400-\u9fff]")
 _LATIN = re.compile("[A-Za-z]")
@@ -29,7 +35,8 @@ _LATIN = re.compile("[A-Za-z]")
 class Page:
     """One rendition prepared: `shown` lines for people, `folded` the same lines for matching, with their parts.
 
-    `reader` has the names under which the mail addresses its reader.
+    `reader` has the names under which the mail addresses its reader; from line `shows_another` on it shows a letter to
+    somebody else.
     """
 
     shown: tuple[str, ...]
@@ -38,6 +45,18 @@ class Page:
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     reader: frozenset[str]
+    shows_another: int
+
+    @property
+    def subject(self) -> str:
+        """The folded subject; "" if there is none."""
+        return self.folded[: self.ends[0]] if self.parts and self.parts[0] in ("subject", ANSWERED) else ""
+
+    @property
+    def words(self) -> str:
+        """The folded lines of what the sender wrote now: subject, opening and new text."""
+        last = max((n for n, part in enumerate(self.parts) if part in _WRITTEN), default=None)
+        return "" if last is None else self.folded[: self.ends[last]]
 
     def line_of(self, offset: int) -> int:
         return bisect_left(self.ends, offset)
@@ -48,8 +67,11 @@ class Page:
         return "ja" if len(_KANA_KANJI.findall(text)) * 4 >= len(_LATIN.findall(text)) else "en"
 
 
-def prepare(subject: str, text: str) -> Page:
-    """Prepare a rendition; a subject that is an answer or a forward has the part `ANSWERED`: no evidence."""
+def prepare(subject: str, text: str, beside: Mapping[str, str] = MappingProxyType({})) -> Page:
+    """Prepare a rendition; a subject that is an answer or a forward has the part `ANSWERED`: no evidence.
+
+    `beside`: further parts and their texts ("\\n" between lines); "quoted" and "signature" are cut into sentences.
+    """
     subject = " ".join(fold.clean(subject[:LONGEST_SUBJECT]).split())
     direct = _REPLY.match(subject)
     found = sentence.split(fold.clean(text[:LONGEST_JUDGED]))
@@ -61,11 +83,17 @@ def prepare(subject: str, text: str) -> Page:
     parts.extend(["opening"] * len(found.opening))
     shown.extend(found.new)
     parts.extend(["new"] * len(found.new))
-    folded = fold.fold(kana.spell("\n".join(shown)))
     reader = names.addressees(found.opening, found.new[0] if found.new else "")
+    shows_another = len(shown) - len(found.new) + names.turns_to_another(found.new, reader)
+    for part, written in beside.items():
+        cleaned = fold.clean(written[:LONGEST_BESIDE])
+        lines = sentence.split(cleaned).new if part in ("quoted", "signature") else cleaned.split("\n")
+        shown.extend(lines)
+        parts.extend([part] * len(lines))
+    folded = fold.fold(kana.spell("\n".join(shown)))
     starts, ends, position = [], [], 0
     for line in folded.split("\n"):
         starts.append(position)
         position += len(line) + 1
         ends.append(position - 1)
-    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends), reader)
+    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends), reader, shows_another)

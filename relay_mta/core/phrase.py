@@ -16,6 +16,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import ahocorasick
@@ -26,6 +27,8 @@ MOST_WORDS = 20_000
 """What one stretch between gaps may expand to; a mistake such as {a}{b}{c} of long lists is refused, not compiled."""
 DEEPEST = 20
 """Brackets within brackets."""
+CACHED = 4096
+"""Stretches of phrases whose words are remembered: a rule set has two thousand, and a reload changes a few."""
 MOST_CHAINS = 64
 """How many beginnings of one phrase are followed in one text; a real sentence has one or two."""
 
@@ -49,14 +52,15 @@ def parse(written: str, words: Mapping[str, Sequence[str]]) -> Phrase:
     """Read one phrase. Raises `PhraseError`."""
     slots: list[frozenset[str]] = []
     for stretch in _stretches(written):
-        expanded = _fold(_expand(stretch, words, ()))
+        expanded = _fold(tuple(_expand(stretch, words, ())))
         if not expanded:
             raise PhraseError("nothing to look for before, after or between its gaps")
-        slots.append(frozenset(expanded))
+        slots.append(expanded)
     return Phrase(written, tuple(slots))
 
 
-def _fold(words: Sequence[str]) -> set[str]:
+@lru_cache(maxsize=CACHED)
+def _fold(words: tuple[str, ...]) -> frozenset[str]:
     """The words in the form in which texts are compared; all at once, because one phrase may stand for thousands."""
     for word in words:
         if "*" in word.strip("*"):
@@ -64,11 +68,23 @@ def _fold(words: Sequence[str]) -> set[str]:
     bare_words = (word.strip("*").translate(_BREAKS) for word in words)
     folded = fold.fold(fold.clean("\n".join(bare_words))).split("\n")
     starred = zip(words, folded, strict=True)
-    return {
+    return frozenset(
         ("*" if word.startswith("*") else "") + bare.strip() + ("*" if word.endswith("*") else "")
         for word, bare in starred
         if bare.strip() or word.strip("*") != word
-    }
+    )
+
+
+@lru_cache(maxsize=CACHED)
+def _edges(words: frozenset[str]) -> tuple[tuple[str, bool, bool], ...]:
+    """Of each word what stands in a text, and whether it must begin and end there: it does in a Latin letter."""
+    found = []
+    for word in words:
+        bare = word.strip("*")
+        if bare:
+            head = bare[0].isascii() and bare[0].isalnum() and not word.startswith("*")
+            found.append((bare, head, bare[-1].isascii() and bare[-1].isalnum() and not word.endswith("*")))
+    return tuple(found)
 
 
 def _stretches(written: str) -> list[list[tuple[str, str]]]:
@@ -172,14 +188,11 @@ class Finder:
         """Build the automaton."""
         slots_of: dict[str, list[tuple[int, bool, bool]]] = {}
         for words, slot in self._slots.items():
-            for word in words:
-                bare = word.strip("*")
-                if bare:
-                    head = bare[0].isascii() and bare[0].isalnum() and not word.startswith("*")
-                    tail = bare[-1].isascii() and bare[-1].isalnum() and not word.endswith("*")
-                    slots_of.setdefault(bare, []).append((slot, head, tail))
+            for bare, head, tail in _edges(words):
+                slots_of.setdefault(bare, []).append((slot, head, tail))
+        add_word = self._automaton.add_word
         for bare, targets in slots_of.items():
-            self._automaton.add_word(bare, (len(bare), any(h or t for _, h, t in targets), tuple(targets)))
+            add_word(bare, (len(bare), any(h or t for _, h, t in targets), targets))
         self._empty = not slots_of
         self._automaton.make_automaton()
 

@@ -6,15 +6,21 @@
     [scoring]                           # see `Scoring`
     threshold = 10
 
+    [signs]                             # words and their points: how much a mail that has them reads like a rejection
+    "応募いただき" = 1.2
+    "ご返信ください" = -0.9              # 0 takes a sign out
+    [signs-of-subject]                  # the same, of the subject alone
+    "選考結果" = 0.7
+
     [[rule]]
     id = "ja-hire-put-off"              # unique; a later file may override or disable it
     about = "採用を見送る"               # one line for the person who reads an explanation
     kind = "decline"                    # what kind of evidence: see KINDS
-    weight = 10                         # points; or by place: weight = { subject = 6, event = 6, new = 1 }
+    weight = 10                         # points; or by place: weight = { subject = -6, event = -6, new = -1 }
     find = ["{hire}を…見送"]            # phrases: see `core.phrase`
     regex = []                          # RE2, matched against the folded text
     gap = 25                            # how many characters a … may stand for
-    where = ["new"]                     # places: see PLACES
+    where = ["new"]                     # places: see PLACES; "whole" stands for subject, new, quoted and signature
     unless = ["見送る場合"]              # phrases that void the match if they stand in the same sentence
     ok = ["今回は採用を見送ります。"]     # sentences in which it must find something
     fail = ["採用を見送る場合があります。"] # … and must not
@@ -32,14 +38,18 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
+from relay_mta.core import fold
 from relay_mta.core.errors import Problem, RuleError
 
-Kind = Literal["decline", "unclear", "vague", "job", "context", "closing", "guard", "other", "veto"]
-Place = Literal["subject", "opening", "event", "new"]
+Kind = Literal["decline", "hint", "job", "sign", "guard", "veto"]
+Place = Literal[
+    "subject", "opening", "event", "new", "quoted", "signature", "header", "sender", "recipient", "attachment"
+]
 Side = Literal["after", "before", "around"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+EVIDENCE: Final = ("decline", "hint")
 PLACES: tuple[Place, ...] = get_args(Place)
 SIDES: tuple[Side, ...] = get_args(Side)
 
@@ -47,15 +57,15 @@ LARGEST_FILE = 1_048_576
 """Bytes. The shipped files have a few dozen KiB each; a larger one is not a rule file."""
 LARGEST_GAP = 200
 
+WHOLE: tuple[Place, ...] = ("subject", "new", "quoted", "signature")
+"""What "whole" stands for in `where`."""
+
 _PLACES_OF: Mapping[Kind, tuple[Place, ...]] = {
     "decline": ("subject", "new"),
-    "unclear": ("new",),
-    "vague": ("new",),
+    "hint": ("new",),
     "job": ("subject", "opening", "new"),
-    "context": ("subject", "new"),
-    "closing": ("new",),
+    "sign": ("subject", "new"),
     "guard": (),
-    "other": ("subject", "event", "new"),
     "veto": ("subject", "opening", "new"),
 }
 _Word = TypeVar("_Word", bound=str)
@@ -66,21 +76,15 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How evidence adds up.
+    """How points add up: the strongest evidence, and all signs; less `no_job` where no `job` word stands in the mail.
 
-    `unclear` evidence needs `context_needed` points of job and context to count at all; `vague` evidence needs
-    `vague_needed` points of job, context and closing together, less those of other business. Both need `job_needed`
-    points of words that only an application for a job has.
+    `threshold` points make a rejection. A mail whose sender asks for a link (`X-Career-Relay: on`, where the company
+    allows it) needs `forced_threshold`.
     """
 
     threshold: float = 10.0
-    job_needed: float = 0.0
-    context_needed: float = 2.0
-    vague_needed: float = 4.0
-    context_cap: float = 5.0
-    closing_cap: float = 2.0
-    further: float = 1.0
-    further_cap: float = 2.0
+    forced_threshold: float = 7.0
+    no_job: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class RuleFiles:
 
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scoring: Scoring = field(default_factory=Scoring)
+    signs: dict[str, float] = field(default_factory=dict)
+    signs_of_subject: dict[str, float] = field(default_factory=dict)
     rules: dict[str, Rule] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -173,10 +179,18 @@ class _File:
                 self._words(value)
             elif key == "scoring":
                 self._scoring(value)
+            elif key == "signs":
+                self._signs(key, value, self.into.signs)
+            elif key == "signs-of-subject":
+                self._signs(key, value, self.into.signs_of_subject)
             elif key == "rule":
                 self._rules(value)
             else:
-                self.problem("unknown table; expected words, scoring or rule", self._line_of(key), key=key)
+                self.problem(
+                    "unknown table; expected words, scoring, signs, signs-of-subject or rule",
+                    self._line_of(key),
+                    key=key,
+                )
 
     def _line_of(self, key: str, start: int = 1, end: int | None = None) -> int | None:
         """The first line from `start` that sets `key` or opens it as a table."""
@@ -217,6 +231,20 @@ class _File:
                 changes[key] = float(number)
         now = {one.name: getattr(self.into.scoring, one.name) for one in fields(Scoring)}
         self.into.scoring = Scoring(**(now | changes))
+
+    def _signs(self, table: str, value: object, into: dict[str, float]) -> None:
+        if not isinstance(value, dict):
+            self.problem("expected a table of words and their points", self._line_of(table), key=table)
+            return
+        for word, points in value.items():
+            folded = fold.phrase(word)
+            if not folded:
+                self.problem("expected a word to look for", self._line_of(word), key=f"{table}.{word}")
+            elif not _is_number(points):
+                text = f"{word!r}: expected a number of points, less than 0 where it speaks against a rejection"
+                self.problem(text, self._line_of(word), key=table)
+            else:
+                into[folded] = float(points)
 
     def _rules(self, value: object) -> None:
         if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
@@ -323,27 +351,40 @@ class _Table:
         return value or ()
 
     def weights(self, kind: Kind) -> dict[Place, float]:
-        where = self.texts("where") or _PLACES_OF[kind]
+        written = self.texts("where") or _PLACES_OF[kind]
+        where = [place for one in written for place in (WHOLE if one == "whole" else (one,))]
         for place in where:
             if place not in PLACES:
-                self.problem("where", f"{place!r} is no place; expected {', '.join(PLACES)}")
-        if kind in ("guard", "veto"):
+                self.problem("where", f"{place!r} is no place; expected whole, {', '.join(PLACES)}")
+        if kind in EVIDENCE and set(where) - {"subject", "new"}:
+            self.problem("where", f"{kind} evidence is what the sender writes now; expected subject, new")
+        if kind in ("guard", "veto", "job"):
             if "weight" in self.table:
-                self.problem("weight", f"a {kind} has none: it decides by itself")
+                self.problem("weight", f"a {kind} has none")
             return dict.fromkeys(cast("tuple[Place, ...]", where), 0.0)
         weight = self.table.get("weight")
         if isinstance(weight, dict):
             if "where" in self.table:
                 self.problem("where", "the places stand in weight already")
             for place, points in weight.items():
-                if place not in PLACES or not _is_number(points) or points <= 0:
-                    self.problem("weight", f"expected places ({', '.join(PLACES)}) with points greater than 0")
+                if place not in PLACES or not self._fits(kind, points):
+                    self.problem("weight", f"expected places ({', '.join(PLACES)}) with {_POINTS[kind == 'sign']}")
                     return {}
             return {place: float(points) for place, points in weight.items()}
-        if not _is_number(weight) or cast("float", weight) <= 0:
-            self.problem("weight", "expected a number of points greater than 0")
+        if not self._fits(kind, weight):
+            self.problem("weight", f"expected {_POINTS[kind == 'sign']}")
             return {}
         return dict.fromkeys(cast("tuple[Place, ...]", where), float(cast("float", weight)))
+
+    @staticmethod
+    def _fits(kind: Kind, points: object) -> bool:
+        return _is_number(points) and (cast("float", points) != 0 if kind == "sign" else cast("float", points) > 0)
+
+
+_POINTS = {
+    False: "a number of points greater than 0",
+    True: "a number of points, less than 0 where it speaks against a rejection",
+}
 
 
 def _strings(value: object) -> tuple[str, ...] | None:

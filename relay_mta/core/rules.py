@@ -31,11 +31,14 @@ from typing import Final, Protocol
 import re2
 
 from relay_mta.core import fold, rulefile
+from relay_mta.core.envelope import Envelope
 from relay_mta.core.errors import Problem
-from relay_mta.core.judging import EVIDENCE, Compiled, Judging, Program
-from relay_mta.core.page import prepare
+from relay_mta.core.judging import Compiled, Judging, Phrases, Program
+from relay_mta.core.page import Page, prepare
+from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.phrase import Finder, Phrase, PhraseError, parse
-from relay_mta.core.rulefile import Rule, RuleFiles, Scoring
+from relay_mta.core.rulefile import EVIDENCE, Rule, RuleFiles, Scoring
+from relay_mta.core.signs import Signs
 from relay_mta.core.verdict import Verdict
 
 __all__ = ["EVIDENCE", "Judged", "RuleSet"]
@@ -49,6 +52,10 @@ MOST_RENDITIONS: Final = 4
 class _Layout(Protocol):
     @property
     def new(self) -> str: ...
+    @property
+    def quoted(self) -> str: ...
+    @property
+    def signature(self) -> str: ...
 
 
 class _TextPart(Protocol):
@@ -61,6 +68,20 @@ class Judged(Protocol):
 
     def first(self, name: str) -> str | None:
         """A header field's decoded value."""
+        ...
+
+    def values(self, name: str) -> Sequence[str]:
+        """All decoded values of a header field."""
+        ...
+
+    @property
+    def header_lines(self) -> Sequence[str]:
+        """All header fields, decoded, as "Name: value"."""
+        ...
+
+    @property
+    def attachments(self) -> Sequence[str]:
+        """The attachments' file names."""
         ...
 
     @property
@@ -80,14 +101,23 @@ class RuleSet:
         self.scoring: Scoring = files.scoring
         self.threshold = files.scoring.threshold
         self.rules: Mapping[str, Rule] = dict(files.rules)
-        finder = Finder()
-        compiled = [one for rule in files.rules.values() if (one := _compile(rule, files, finder)) is not None]
-        finder.freeze()
-        by_phrase: dict[int, list[int]] = {}
+        finders = Finder(), Finder()  # of evidence, and of everything else
+        rules_of: tuple[dict[int, list[int]], dict[int, list[int]]] = {}, {}
+        compiled = []
+        for rule in files.rules.values():
+            one = _compile(rule, files, finders[rule.kind not in EVIDENCE])
+            if one is not None:
+                compiled.append(one)
+        for finder in finders:
+            finder.freeze()
         for index, one in enumerate(compiled):
             for number in one.find:
-                by_phrase.setdefault(number, []).append(index)
-        self._program = Program(files.scoring, compiled, finder, by_phrase, *_any_regex(compiled))
+                rules_of[one.rule.kind not in EVIDENCE].setdefault(number, []).append(index)
+        places = frozenset(place for one in compiled for place in one.rule.weights)
+        signs = Signs(files.signs), Signs(files.signs_of_subject)
+        self.signs: Mapping[str, float] = {word: points for word, points in files.signs.items() if points}
+        evidence, others = (Phrases(*pair) for pair in zip(finders, rules_of, strict=True))
+        self._program = Program(files.scoring, compiled, evidence, others, *_any_regex(compiled), places, *signs)
         self.hash = _digest(files)
 
     @classmethod
@@ -98,21 +128,56 @@ class RuleSet:
         rulefile.check(found)
         return made
 
-    def judge(self, message: Judged) -> Verdict:
-        """Judge a mail: each rendition for itself; a veto in any counts, a rejection needs to stand in one."""
-        texts = [part.layout.new for part in message.texts[:MOST_RENDITIONS]]
-        return self.judge_text(message.first("subject") or "", texts)
+    def judge(
+        self,
+        message: Judged,
+        envelope: Envelope | None = None,
+        *,
+        forced: bool = False,
+        patience: Patience = endless,
+    ) -> Verdict:
+        """Judge a mail: each rendition for itself; a veto in any counts, a rejection needs to stand in one.
+
+        The envelope's paths count to the places "sender" and "recipient". `forced`: `Scoring.forced_threshold` is in
+        force. Raises `SpliceError("limit:time")` when the time is up, which is asked for between renditions and rules.
+        """
+        subject = message.first("subject") or ""
+        beside = self._beside(message, envelope)
+        pages = []
+        for part in message.texts[:MOST_RENDITIONS]:
+            told = {"quoted": part.layout.quoted, "signature": part.layout.signature}
+            own = {place: text for place, text in told.items() if text and place in self._program.places}
+            pages.append(prepare(subject, part.layout.new, own | beside))
+            ask(patience)
+        return self._verdict(pages, forced=forced, patience=patience)
 
     def judge_text(self, subject: str, renditions: Iterable[str]) -> Verdict:
         """As `judge`, of a decoded subject and the new text of each rendition ("\\n" line ends)."""
+        return self._verdict([prepare(subject, text) for text in renditions])
+
+    def _verdict(self, pages: Sequence[Page], *, forced: bool = False, patience: Patience = endless) -> Verdict:
         verdicts: dict[str, Verdict] = {}
-        for text in renditions:
-            page = prepare(subject, text)
+        for page in pages:
             if page.folded not in verdicts:
-                verdicts[page.folded] = Judging(self._program, page).verdict()
+                verdicts[page.folded] = Judging(self._program, page, forced=forced, patience=patience).verdict()
         if not verdicts:
             return Verdict("none", 0.0, self.threshold, "no-text")
         return max(verdicts.values(), key=_precedence)
+
+    def _beside(self, message: Judged, envelope: Envelope | None) -> dict[str, str]:
+        """What rules look at beside the text, as far as some rule does."""
+        found: dict[str, Sequence[str]] = {}
+        if "header" in self._program.places:
+            found["header"] = message.header_lines
+        if "sender" in self._program.places:
+            path = (envelope.reverse_path,) if envelope else ()
+            found["sender"] = (*message.values("from"), *message.values("sender"), *path)
+        if "recipient" in self._program.places:
+            paths = [recipient.forward_path for recipient in envelope.recipients] if envelope else []
+            found["recipient"] = (*message.values("to"), *message.values("cc"), *paths)
+        if "attachment" in self._program.places:
+            found["attachment"] = message.attachments
+        return {place: "\n".join(lines) for place, lines in found.items() if any(lines)}
 
     def failing_examples(self) -> tuple[Problem, ...]:
         """Every `ok` sentence in which its rule finds nothing, and every `fail` sentence in which it does."""
@@ -124,6 +189,11 @@ class RuleSet:
                         told = "ok example: the rule does not match" if wanted else "fail example: the rule matches"
                         problems.append(Problem(one.file, f"{told} {example!r}", one.line, key=one.id))
         return tuple(problems)
+
+    def signs_in(self, text: str) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]:
+        """The signs of a text and their points: as part of a mail, and as its subject."""
+        folded = prepare("", text).folded
+        return tuple(self._program.signs.find(folded)), tuple(self._program.signs_of_subject.find(folded))
 
     def stands(self, rule: str, text: str) -> bool:
         """Whether a rule finds something in a text that no guard takes back; a guard: whether it is there at all."""
@@ -194,7 +264,8 @@ def _any_regex(compiled: Sequence[Compiled]) -> tuple[re2.Set | None, tuple[int,
 
 def _digest(files: RuleFiles) -> str:
     """Twelve hex digits over everything that can change a verdict; not over comments, examples, places or layout."""
-    told: list[object] = [astuple(files.scoring), sorted(files.words.items())]
+    signs = [sorted(each.items()) for each in (files.signs, files.signs_of_subject)]
+    told: list[object] = [astuple(files.scoring), sorted(files.words.items()), signs]
     for rule in files.rules.values():
         plain = replace(rule, about="", file="", line=None, ok=(), fail=(), weights={})
         told.append([sorted(rule.weights.items()), sorted(rule.only), sorted(rule.spares)])

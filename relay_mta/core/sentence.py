@@ -89,7 +89,7 @@ def split(text: str) -> Sentences:
         if blank:
             new.extend(_sentences(joined))
             joined, before = "", ""
-        elif joined and _goes_on(before, raw):
+        elif joined and (_in_quotation(joined) or _goes_on(before, raw)):
             joined = _join(joined, line)
             before = raw
         else:
@@ -109,10 +109,14 @@ def _rejoin(lines: Sequence[str]) -> list[str]:
     start = 0
     while start < len(lines):
         width = len(lines[start])
+        if width < NARROWEST_COLUMN:
+            found.append(lines[start])
+            start += 1
+            continue
         end = start
         while end < len(lines) and len(lines[end]) in (width, width - 1) and lines[end].isascii():
             end += 1
-        if width >= NARROWEST_COLUMN and end - start >= FEWEST_CUT_LINES:
+        if end - start >= FEWEST_CUT_LINES:
             last = end < len(lines) and 0 < len(lines[end]) < width
             whole = [line if len(line) == width else line + " " for line in lines[start:end]]
             found.append("".join(whole) + (lines[end] if last else ""))
@@ -134,6 +138,11 @@ def quotations(sentence: str) -> list[tuple[int, int]]:
             if SHORTEST_QUOTATION < b - a <= LONGEST_QUOTATION
         )
     return spans
+
+
+def _in_quotation(joined: str) -> bool:
+    """Whether a quotation was begun and not ended: a mailer's wrap within it ends no sentence."""
+    return joined.rfind("「") > max(joined.rfind("」"), len(joined) - LONGEST_QUOTATION)
 
 
 def _goes_on(before: str, line: str) -> bool:

@@ -45,7 +45,7 @@ GOOD = """\
 [[rule]]
 id = "own-phrase"
 about = "店長の言い回し"
-kind = "unclear"
+kind = "hint"
 weight = 8
 find = ["パート…お願いできません"]
 ok = ["パートのお仕事は今回お願いできません。"]
@@ -82,7 +82,7 @@ def test_the_shipped_rules_are_good() -> None:
     result = run("check")
     assert result.exit_code == 0 and result.stderr == ""
     digest = rulefolder.load().hash
-    assert re.search(rf"^\d+ files, \d+ rules, \d+ examples: all good, hash {digest}$", result.stdout, re.M)
+    assert re.search(rf"^\d+ files, \d+ rules, \d+ signs, \d+ examples: all good, hash {digest}$", result.stdout, re.M)
 
 
 def test_everything_that_is_wrong_is_told_at_once_with_line_and_caret(mine: Path) -> None:
@@ -90,7 +90,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_line_and_caret(mine: Path
         [[rule]]
         id = "a"
         about = "brackets and what RE2 cannot do"
-        kind = "unclear"
+        kind = "hint"
         weight = 8
         find = ["採用を(お|見送", "{nobody}を…見送"]
         regex = ['採用(?=を)']
@@ -98,7 +98,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_line_and_caret(mine: Path
         [[rule]]
         id = "b"
         about = "weight and an unknown key"
-        kind = "unclear"
+        kind = "hint"
         weight = "ten"
         find = ["x"]
         nonsense = 1
@@ -106,7 +106,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_line_and_caret(mine: Path
         [[rule]]
         id = "c"
         about = "examples"
-        kind = "closing"
+        kind = "sign"
         weight = 1
         find = ["ゆめまぼろし"]
         ok = ["ほかの文です。"]
@@ -141,7 +141,7 @@ def test_notes_are_what_was_done_on_purpose(mine: Path) -> None:
     (mine / "90_local.toml").write_text(
         '[[rule]]\nid = "ja-put-off"\noverride = true\nweight = 5\n'
         '[[rule]]\nid = "ja-hire-put-off"\ndisabled = true\n'
-        '[[rule]]\nid = "T_new"\nabout = "new"\nkind = "closing"\nweight = 1\nfind = ["ゆめまぼろし"]\n',
+        '[[rule]]\nid = "T_new"\nabout = "new"\nkind = "sign"\nweight = 1\nfind = ["ゆめまぼろし"]\n',
         encoding="utf-8",
     )
     (mine / "00_scoring.toml").write_bytes(dict(shipped.rules())["00_scoring.toml"])
@@ -157,8 +157,8 @@ def test_notes_are_what_was_done_on_purpose(mine: Path) -> None:
 
 
 RULE = '[[rule]]\nid = "own"\nabout = "own"\n'
-CLOSING = RULE + 'kind = "closing"\nweight = 1\n'
-UNCLEAR = RULE + 'kind = "unclear"\nweight = 8\n'
+SIGN = RULE + 'kind = "sign"\nweight = 1\n'
+HINT = RULE + 'kind = "hint"\nweight = 8\n'
 
 
 def effects(mine: Path, text: str) -> list[str]:
@@ -171,27 +171,22 @@ def effects(mine: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (CLOSING + 'find = ["ゆめ", "まぼろし", "ゆめ"]', "6:24: own: find: 'ゆめ' stands there a second time"),
-        (CLOSING + 'find = ["ご訳では", "御わけでは"]', "'御わけでは' stands there already, as 'ご訳では'"),
-        (CLOSING + 'find = ["ゆめ", "このゆめを"]', "'このゆめを' adds nothing: wherever it stands, 'ゆめ' stands too"),
-        (CLOSING + 'find = ["credit*", "a credit card"]', "'a credit card' adds nothing"),
-        (UNCLEAR + 'find = ["見送。またの"]', "goes on behind the end of a sentence"),
-        (UNCLEAR + 'find = ["ゆめ見送る"]\nunless = ["見送"]', "it can never match"),
-        (UNCLEAR + 'where = ["event"]\nfind = ["ゆめ"]', "evidence makes its sentence the event"),
-        (UNCLEAR.replace("8", "0.5") + 'find = ["ゆめ"]', "it makes 9.5 points; 10 are needed"),
+        (SIGN + 'find = ["ゆめ", "まぼろし", "ゆめ"]', "6:24: own: find: 'ゆめ' stands there a second time"),
+        (SIGN + 'find = ["ご訳では", "御わけでは"]', "'御わけでは' stands there already, as 'ご訳では'"),
+        (SIGN + 'find = ["ゆめ", "このゆめを"]', "'このゆめを' adds nothing: wherever it stands, 'ゆめ' stands too"),
+        (SIGN + 'find = ["credit*", "a credit card"]', "'a credit card' adds nothing"),
+        (HINT + 'find = ["見送。またの"]', "goes on behind the end of a sentence"),
+        (HINT + 'find = ["ゆめ見送る"]\nunless = ["見送"]', "it can never match"),
         (
-            CLOSING
-            + 'find = ["ゆめ"]\n'
-            + RULE.replace("own", "two")
-            + 'kind = "guard"\nonly = ["own"]\nfind = ["う"]',
+            SIGN + 'find = ["ゆめ"]\n' + RULE.replace("own", "two") + 'kind = "guard"\nonly = ["own"]\nfind = ["う"]',
             "the guard has nothing to take back",
         ),
         (
-            CLOSING + 'find = ["ゆめ"]\n' + CLOSING.replace("own", "two") + 'find = ["ゆめ"]',
+            SIGN + 'find = ["ゆめ"]\n' + SIGN.replace("own", "two") + 'find = ["ゆめ"]',
             "two: find: the rule does what own (",
         ),
     ],
-    ids=["twice", "alike", "within", "latin", "beyond", "void", "event", "threshold", "guard", "rule-twice"],
+    ids=["twice", "alike", "within", "latin", "beyond", "void", "guard", "rule-twice"],
 )
 def test_what_can_have_no_effect_is_a_problem(mine: Path, text: str, told: str) -> None:
     (line,) = effects(mine, text)
@@ -201,15 +196,16 @@ def test_what_can_have_no_effect_is_a_problem(mine: Path, text: str, told: str) 
 @pytest.mark.parametrize(
     "text",
     [
-        UNCLEAR + 'find = ["ゆめ", "このゆめを"]',  # a guard's reach depends on where evidence ends
-        RULE + 'kind = "other"\nweight = 1\nfind = ["ゆめ", "このゆめを"]',  # nor how near to it a word stands
+        HINT + 'find = ["ゆめ", "このゆめを"]',  # a guard's reach depends on where evidence ends
+        RULE
+        + 'kind = "sign"\nweight = { event = -1 }\nfind = ["ゆめ", "このゆめを"]',  # nor how near to it a word stands
         RULE + 'kind = "guard"\nside = "around"\nfind = ["ゆめ", "このゆめを"]',
-        CLOSING + 'find = ["art", "party"]',  # whole words
-        CLOSING + 'find = ["a credit", "credit cards"]',
-        CLOSING + 'find = ["ゆめ…まぼろし", "このゆめ…まぼろし"]',  # the gap is another one
-        CLOSING + 'find = ["ゆめ「はい。そう」と"]',  # a quotation holds its sentences together
-        CLOSING + 'find = ["ゆめ。"]',
-        UNCLEAR + 'find = ["ゆめ見送る", "まぼろし"]\nunless = ["見送"]',
+        SIGN + 'find = ["art", "party"]',  # whole words
+        SIGN + 'find = ["a credit", "credit cards"]',
+        SIGN + 'find = ["ゆめ…まぼろし", "このゆめ…まぼろし"]',  # the gap is another one
+        SIGN + 'find = ["ゆめ「はい。そう」と"]',  # a quotation holds its sentences together
+        SIGN + 'find = ["ゆめ。"]',
+        HINT + 'find = ["ゆめ見送る", "まぼろし"]\nunless = ["見送"]',
     ],
 )
 def test_what_may_have_an_effect_is_none(mine: Path, text: str) -> None:
@@ -243,7 +239,7 @@ WRONG = (
 def test_whatever_is_written_each_problem_has_a_place_and_a_caret_within_it(
     changes: list[tuple[int, int, str]],
 ) -> None:
-    text = GOOD + GOOD.replace("own-phrase", "two").replace("unclear", "closing") + "[words]\nx = ['y']\n"
+    text = GOOD + GOOD.replace("own-phrase", "two").replace("hint", "sign") + "[words]\nx = ['y']\n"
     for at, length, wrong in changes:
         text = text[:at] + wrong + text[at + length :]
     gathered = rulefolder.Gathered((rulefolder.RuleFile("90_local.toml", "90_local.toml", text.encode()),), ())
@@ -286,16 +282,19 @@ def test_list(mine: Path) -> None:
     lines = run("list", "--rules", mine).stdout.splitlines()
     rules = rulefolder.load((mine,))
     assert len(lines) == len(rules.rules) + 1
-    assert lines[-1] == f"{len(rules.rules)} rules, threshold {rules.threshold:g}, hash {rules.hash}"
+    assert (
+        lines[-1]
+        == f"{len(rules.rules)} rules, {len(rules.signs)} signs, threshold {rules.threshold:g}, hash {rules.hash}"
+    )
     (own,) = [line for line in lines if line.startswith("own-phrase ")]
-    assert re.search(rf"unclear +8 in new +店長の言い回し +{mine}/90_local\.toml:2$", own)
+    assert re.search(rf"hint +8 in new +店長の言い回し +{mine}/90_local\.toml:2$", own)
     guards = run("list", "--kind", "guard", "--json").stdout.splitlines()
     assert guards and all(json.loads(line)["kind"] == "guard" for line in guards)
 
 
 def test_show(config: Path) -> None:
     shown = run("show", "own-phrase", "--config", config, "--company", "acme").stdout
-    assert shown.startswith("own-phrase  unclear  3 in new  (")
+    assert shown.startswith("own-phrase  hint  3 in new  (")
     assert "  find: パート…お願いできません\n      パート   …   ご願いできません\n" in shown
     assert "  gap: … stands for up to 25 characters\n" in shown
     assert re.search(r"told by\n +\S+90_local\.toml:2  defines it\n +\S+95_acme\.toml:2  changes weight\n", shown)
@@ -319,10 +318,13 @@ def test_explain_phrase_shows_the_folded_form_and_who_meets_it(mine: Path) -> No
     (mine / "90_local.toml").write_text(GOOD, encoding="utf-8")
     said = run("explain-phrase", "　ﾊﾟｰﾄの御仕事は 今回お願い出来ません。", "--rules", mine).stdout
     assert "as a phrase:   パートのご仕ことは今回ご願いできません。\n" in said
-    assert re.search(r"  own-phrase  unclear  8 in new\n      find: パート…お願いできません\n", said)
+    assert re.search(r"  own-phrase  hint  8 in new\n      find: パート…お願いできません\n", said)
     said = run("explain-phrase", "採用を(お|").stdout
     assert "as a phrase:   cannot be read: '(' without its closing bracket" in said
     assert "no rule finds anything in it" in run("explain-phrase", "qwertyuiop").stdout
+    (mine / "91_signs.toml").write_text('[signs]\n"qwertyuiop" = -1.5\n[signs-of-subject]\n"qwertyuiop" = 2\n')
+    said = run("explain-phrase", "Qwertyuiop!", "--rules", mine).stdout
+    assert "  -1.5  sign  qwertyuiop\n" in said and "  +2  sign of subject  qwertyuiop\n" in said
     said = run("explain-phrase", "採用を見送らせていただく場合がございます").stdout
     assert "(voided, or taken back, by other words in it)" in said
     assert run("explain-phrase", " ").exit_code == 2

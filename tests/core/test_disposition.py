@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from relay_mta.core.message import index
 from relay_mta.core.rules import RuleSet
 
 RULES = RuleSet.parse(shipped.rules())
+STRICT = RuleSet.parse([*shipped.rules(), ("99_strict.toml", b"[scoring]\nthreshold = 1000\n")])
 BASE = "https://relay.example.jp"
 TOKEN = "abcdefghijklmnopqrstuvwxyz"[:26]
 HR, TARO, HANAKO = "hr@acme.example.jp", "taro@mail.example", "hanako@mail.example"
@@ -57,9 +61,10 @@ def judged(
     house: Company | None = None,
     normalised: bool = False,
     params: Sequence[str] = (),
+    rules: RuleSet = RULES,
 ) -> Disposition:
     envelope = Envelope(sender, tuple(Recipient(path) for path in recipients or (TARO,)), tuple(params))
-    return decide(index(raw), envelope, company=house or company(), rules=RULES, base_url=BASE, normalised=normalised)
+    return decide(index(raw), envelope, company=house or company(), rules=rules, base_url=BASE, normalised=normalised)
 
 
 def test_a_rejection_to_a_candidate_is_relayed() -> None:
@@ -131,6 +136,72 @@ REPORT = SIGNED.replace("application/pkcs7-signature", "message/disposition-noti
 def test_each_exemption(reason: str, raw: bytes) -> None:
     found = judged(raw)
     assert (found.kind, found.reason, found.candidates) == ("exempt", reason, ())
+
+
+@pytest.mark.parametrize(
+    ("house", "fields", "reason"),
+    [
+        ({"exempt_senders": ("sales.acme.example.jp",)}, ["From: X <x@sales.acme.example.jp>"], "sender-exempt"),
+        ({"exempt_senders": ("x@acme.example.jp",)}, ["From: X <X@ACME.example.jp>"], "sender-exempt"),
+        ({"exempt_senders": ("x@acme.example.jp",)}, ["From: y@acme.example.jp", "Sender: x@acme.example.jp"], None),
+        ({"exempt_senders": ("x@acme.example.jp",)}, ["Sender: x@acme.example.jp"], "sender-exempt"),
+        ({"exempt_senders": (HR,)}, [], "sender-exempt"),  # nothing but the reverse-path
+        ({"exempt_senders": (HR,)}, ["From: y@acme.example.jp"], None),
+        ({"only_senders": ("saiyo@acme.example.jp",)}, ["From: saiyo@acme.example.jp"], None),
+        ({"only_senders": ("saiyo@acme.example.jp",)}, ["From: x@acme.example.jp"], "sender-not-listed"),
+        ({"only_senders": ("saiyo@acme.example.jp",)}, [], "sender-not-listed"),
+        (
+            {"only_senders": ("saiyo@acme.example.jp",)},
+            ["From: saiyo@acme.example.jp, x@acme.example.jp"],
+            "sender-not-listed",
+        ),
+    ],
+)
+def test_a_companys_lists_of_senders(house: dict[str, Any], fields: list[str], reason: str | None) -> None:
+    raw = re.sub(rb"(?m)^From: [^\r\n]*\r\n", b"", mail())
+    raw = "".join(f"{field}\r\n" for field in fields).encode() + raw
+    found = judged(raw, house=company(**house))
+    assert found.reason == reason if reason else found.kind == "relay"
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        ("選考結果 [no-relay]", "subject-keyword"),
+        ("［ＮＯ－ＲＥＬＡＹ］選考結果", "subject-keyword"),  # in whichever width and case
+        ("選考結果【リレー不要】", "subject-keyword"),
+        ("Re: 選考結果【ﾘﾚｰ不要】", "subject-keyword"),
+        ("選考結果 no relay", "relay"),
+    ],
+)
+def test_a_keyword_in_the_subject_switches_the_relay_off(subject: str, reason: str) -> None:
+    encoded = f"Subject: =?utf-8?B?{base64.b64encode(subject.encode()).decode()}?="
+    raw = re.sub(rb"(?m)^Subject: [^\r\n]*", encoded.encode(), mail())
+    found = judged(raw, house=company(off_keywords=("[no-relay]", "【リレー不要】")))
+    assert reason in (found.reason, found.kind)
+
+
+def test_a_sender_may_ask_for_a_link_only_where_the_company_allows_it() -> None:
+    """`on` lowers the threshold; an exemption and another sender's `off` stand."""
+    allows = company(allow_force=True)
+    asked = mail("X-Career-Relay: On")
+    assert judged(mail(), house=allows, rules=STRICT).reason == "below-threshold"
+    assert judged(asked, rules=STRICT).reason == "below-threshold"
+    assert judged(asked, house=allows, rules=STRICT).kind == "relay"
+    assert judged(mail("X-Career-Relay: on", body="来週の件、承知しました。\r\n"), house=allows).reason == "no-decline"
+    assert judged(mail("X-Career-Relay: on", "X-Career-Relay: off"), house=allows).reason == "switched-off"
+    assert judged(mail("X-Career-Relay: on", "List-Id: <x.example>"), house=allows).reason == "mailing-list"
+
+
+def test_a_mail_that_takes_too_long_is_exempt() -> None:
+    found = decide(
+        index(mail(), lambda: True),
+        Envelope(HR, (Recipient(TARO),)),
+        company=company(),
+        rules=RULES,
+        base_url=BASE,
+    )
+    assert (found.kind, found.reason, found.verdict) == ("exempt", "limit:time", None)
 
 
 def test_several_to_may_be_allowed() -> None:

@@ -12,8 +12,9 @@ from relay_mta.core.rules import RuleSet
     ("kind", "find", "more"),
     [
         ("decline", "ゆめまぼろし", "weight = 50"),
-        ("context", "ゆめまぼろし", "weight = 50"),
-        ("other", "ゆめまぼろし", "weight = 50"),
+        ("hint", "ゆめまぼろし", "weight = 50"),
+        ("job", "ゆめまぼろし", ""),
+        ("sign", "ゆめまぼろし", "weight = -50"),
         ("veto", "ゆめまぼろし", ""),
         ("guard", "見送", 'side = "around"'),
     ],

@@ -8,13 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay_mta.core.errors import RuleError
+from relay_mta.core.envelope import Envelope, Recipient
+from relay_mta.core.errors import RuleError, SpliceError
 from relay_mta.core.phrase import Finder, PhraseError, parse
 from relay_mta.core.rules import RuleSet
 
 BASE = """
 [words]
 no = ["ません", "ない"]
+[scoring]
+threshold = 10
+forced_threshold = 8
+no_job = 2
+[signs]
+"ご応募" = 3
+"お祈り" = 1.5
+"see you" = -4
+[signs-of-subject]
+"結果" = 1
 [[rule]]
 id = "refused"
 about = "採用を断る"
@@ -27,26 +38,13 @@ fail = ["採用します。"]
 [[rule]]
 id = "put-off"
 about = "見送り"
-kind = "unclear"
+kind = "hint"
 weight = 7
 find = ["見送"]
 [[rule]]
-id = "no-tie"
-about = "ご縁"
-kind = "vague"
-weight = 7
-find = ["ご縁がなかった"]
-[[rule]]
-id = "applied"
-about = "応募"
-kind = "context"
-weight = 3
-find = ["ご応募"]
-[[rule]]
 id = "interviewed"
 about = "面接"
-kind = "context"
-weight = 1
+kind = "job"
 find = ["面接"]
 [[rule]]
 id = "if"
@@ -64,8 +62,8 @@ until = ["今回"]
 [[rule]]
 id = "trade"
 about = "商談"
-kind = "other"
-weight = { subject = 6, event = 6, new = 1 }
+kind = "sign"
+weight = { subject = -6, event = -6, new = -1 }
 find = ["見積"]
 [[rule]]
 id = "offer"
@@ -78,6 +76,8 @@ find = ["内定です"]
 @dataclass
 class Layout:
     new: str
+    quoted: str = ""
+    signature: str = ""
 
 
 @dataclass
@@ -86,12 +86,24 @@ class Part:
 
 
 class Mail:
-    def __init__(self, subject: str | None, *texts: str) -> None:
+    def __init__(self, subject: str | None, *texts: str, quoted: str = "", signature: str = "", **beside: str) -> None:
         self.subject = subject
-        self.texts = tuple(Part(Layout(text)) for text in texts)
+        self.texts = tuple(Part(Layout(text, quoted, signature)) for text in texts)
+        self.beside = beside
 
     def first(self, name: str) -> str | None:
         return self.subject if name == "subject" else None
+
+    def values(self, name: str) -> tuple[str, ...]:
+        return (self.beside[name],) if name in self.beside else ()
+
+    @property
+    def header_lines(self) -> tuple[str, ...]:
+        return tuple(f"{name}: {value}" for name, value in self.beside.items())
+
+    @property
+    def attachments(self) -> tuple[str, ...]:
+        return self.values("attachment")
 
 
 def rules(*more: str) -> RuleSet:
@@ -105,27 +117,28 @@ def rules(*more: str) -> RuleSet:
         ("", "採用は今回できません。", "decline:refused"),
         ("", "採用。今回できません。", "no-decline"),  # a gap does not cross a sentence
         ("", "採用は、いろいろと考えましたができません。", "no-decline"),  # … nor more than its rule's `gap`
-        ("", "今回は見送ります。", "no-context"),
-        ("", "ご応募ありがとうございます。今回は見送ります。", "decline:put-off"),
-        ("ご応募の件", "今回は見送ります。", "decline:put-off"),
-        ("ご応募の件", "ご縁がなかったことと存じます。", "no-context"),  # vague: 3 points of context are too few …
-        ("ご応募の件", "面接の結果、ご縁がなかったことと存じます。", "decline:no-tie"),
-        (
-            "ご応募の件",
-            "面接の結果、ご縁がなかったことと存じます。見積の件です。",
-            "no-context",
-        ),  # … less other business
+        ("", "今回は見送ります。", "below-threshold"),  # 7, less 2 for no word of a job
+        ("", "面接の結果、今回は見送ります。", "below-threshold"),
+        ("", "ご応募と面接の結果、今回は見送ります。", "decline:put-off"),
+        ("", "ご応募ありがとうございます。今回は見送ります。", "below-threshold"),
+        ("ご応募の件", "面接の結果、今回は見送ります。", "decline:put-off"),  # a sign counts wherever it stands …
+        ("ご応募の件", "ご応募の面接の結果、見送ります。ご応募。", "decline:put-off"),  # … and once
+        ("Re: ご応募の件", "面接の結果、今回は見送ります。", "decline:put-off"),  # also in the subject of an answer
+        ("面接の結果", "お祈りします。見送ります。", "below-threshold"),  # 7 + 1.5 + 1: 9.5
+        ("面接の結果", "ご応募の件、お祈りします。見送ります。See you tomorrow.", "below-threshold"),
+        ("面接の結果", "ご応募の件、お祈りします。見送ります。Foresee your.", "decline:put-off"),  # whole words
+        ("", "採用をお断りします。See you.", "decline:refused"),  # a decline proves by itself
         ("", "ご応募の方、採用をお断りする場合です。", "guard:if"),
         ("", "前回は採用をお断りしました。", "guard:last-time"),
         ("", "前回に続き、今回も採用をお断りします。", "decline:refused"),
         ("", "彼は「採用をお断りします」と言いました。", "guard:quoted"),
         ("", "採用を「お断りします」とさせていただきます。", "no-decline"),
         ("", "今回は「採用をお断り」とさせていただきます。", "decline:refused"),
-        ("", "採用をお断りします。 見積の件です。", "decline:refused"),  # elsewhere it matters to vague evidence alone
-        ("", "見積の件で採用をお断りします。", "below-threshold"),
+        ("", "ご応募、面接の結果、見送ります。\n\n見積の件です。", "below-threshold"),
+        ("", "ご応募、面接、お祈り。見送ります。\n\n見積の件です。", "decline:put-off"),
+        ("", "ご応募、面接、お祈り。見積は見送ります。", "below-threshold"),
         ("", "長谷様\n\n春日さんの件ですが、採用をお断りします。", "guard:names-another"),
         ("", "長谷様\n\n長谷様の件ですが、採用をお断りします。", "decline:refused"),
-        ("見積", "採用をお断りします。", "below-threshold"),
         ("", "採用をお断りします。\n\n内定です。", "veto:offer"),
         ("採用をお断り", "本文です。", "decline:refused"),
         ("Re: 採用をお断り", "本文です。", "no-decline"),
@@ -139,12 +152,71 @@ def test_judge(subject: str, text: str, reason: str) -> None:
 
 
 def test_a_hit_says_where() -> None:
-    verdict = rules().judge(Mail("ご応募の件", "拝啓。\n今回は見\n送りです。\n"))
+    verdict = rules().judge(Mail("面接の結果", "拝啓。\nご応募の件、今回は見\n送りです。\n"))
     assert [(hit.rule, hit.score, hit.part, hit.text) for hit in verdict.hits] == [
-        ("put-off", 7.0, "new", "今回は見送りです。"),
-        ("applied", 3.0, "subject", "ご応募の件"),
+        ("put-off", 7.0, "new", "ご応募の件、今回は見送りです。"),
+        ("interviewed", 0.0, "subject", "面接の結果"),
+        ("sign", 1.0, "subject", "結果"),
+        ("sign", 3.0, "new", "ご応募"),
     ]
-    assert verdict.score == verdict.threshold == 10.0
+    assert (verdict.score, verdict.threshold) == (11.0, 10.0)
+    assert [(hit.rule, hit.score) for hit in rules().judge(Mail("", "見送りです。")).hits][1:] == [("no-job", -2.0)]
+
+
+def test_a_sender_who_asks_for_a_link_needs_less() -> None:
+    mail = Mail("面接の結果", "見送りです。")
+    assert rules().judge(mail).reason == "below-threshold"
+    asked = rules().judge(mail, forced=True)
+    assert (asked.reason, asked.threshold) == ("decline:put-off", 8.0)
+    assert rules().judge(Mail("", "内定です。見送りです。"), forced=True).reason == "veto:offer"
+
+
+@pytest.mark.parametrize(
+    ("place", "mail"),
+    [
+        ("quoted", Mail("", "採用をお断りします。", quoted="ひみつ\nの\n言葉")),
+        ("signature", Mail("", "採用をお断りします。", signature="ひみつ部")),
+        ("whole", Mail("", "採用をお断りします。", quoted="ひみつ")),
+        ("whole", Mail("ひみつ", "採用をお断りします。")),
+        ("whole", Mail("", "ひみつです。採用をお断りします。")),
+        ("header", Mail("", "採用をお断りします。", **{"X-Mailer": "ひみつ 2"})),
+        ("sender", Mail("", "採用をお断りします。", **{"from": "ひみつ課 <a@x.example>"})),
+        ("sender", Mail("", "採用をお断りします。", **{"sender": "ひみつ課 <a@x.example>"})),
+        ("recipient", Mail("", "採用をお断りします。", **{"cc": "ひみつ様 <a@x.example>"})),
+        ("attachment", Mail("", "採用をお断りします。", attachment="ひみつ.pdf")),
+    ],
+)
+def test_a_rule_may_look_beside_the_new_text(place: str, mail: Mail) -> None:
+    rule = f'[[rule]]\nid = "v"\nabout = "v"\nkind = "veto"\nwhere = ["{place}"]\nfind = ["ひみつ"]\n'
+    assert rules(rule).judge(mail).reason == "veto:v"
+    assert rules().judge(mail).reason == "decline:refused"
+    assert rules(rule).judge(Mail("", "採用をお断りします。")).reason == "decline:refused"
+
+
+def test_a_rule_may_look_at_the_envelope() -> None:
+    rule = '[[rule]]\nid = "v"\nabout = "v"\nkind = "veto"\nwhere = ["sender", "recipient"]\nfind = ["vip"]\n'
+    mail = Mail("", "採用をお断りします。")
+    for envelope in (Envelope("vip@x.example", ()), Envelope("", (Recipient("vip@x.example"),))):
+        assert rules(rule).judge(mail, envelope).reason == "veto:v"
+
+
+def test_signs_are_changed_and_taken_out() -> None:
+    mail = Mail("", "ご応募、面接の結果、今回は見送ります。")
+    assert rules('[signs]\n"御応募" = 2\n').judge(mail).score == 9.0  # folded alike: the same sign
+    assert rules('[signs]\n"ご応募" = 0\n').judge(mail).score == 7.0
+    assert rules('[signs]\n"今回" = 5\n').judge(mail).score == 15.0
+
+
+def test_judging_ends_when_the_time_is_up() -> None:
+    asked: list[None] = []
+
+    def patience() -> bool:
+        asked.append(None)
+        return len(asked) > 2
+
+    with pytest.raises(SpliceError, match="limit:time"):
+        rules().judge(Mail("ご応募", "採用をお断りします。見送り。", "採用をお断りします。"), patience=patience)
+    assert len(asked) == 3
 
 
 def test_what_was_taken_back_is_told() -> None:
@@ -180,6 +252,7 @@ def test_the_hash_is_of_what_can_change_a_verdict() -> None:
     commented = rules("# nothing\n[words]\n")
     assert rules().hash == rules().hash == commented.hash
     assert rules("[scoring]\nthreshold = 11\n").hash != rules().hash
+    assert rules('[signs]\n"お祈り" = 1\n').hash != rules().hash
     assert rules('[[rule]]\nid = "offer"\ndisabled = true\n').hash != rules().hash
 
 
@@ -204,10 +277,17 @@ RULE = '[[rule]]\nid = "a"\nabout = "x"\nkind = "decline"\nweight = 10\nfind = [
         (RULE.replace("weight = 10", 'weight = "ten"').encode(), 5, "points greater than 0"),
         (RULE.replace("weight = 10", "weight = nan").encode(), 5, "points greater than 0"),
         (RULE.replace("weight = 10", "weight = true").encode(), 5, "points greater than 0"),
-        (RULE.replace('kind = "decline"', 'kind = "rejection"').encode(), 4, "expected decline, unclear, vague"),
+        (RULE.replace('kind = "decline"', 'kind = "rejection"').encode(), 4, "expected decline, hint, job"),
         ((RULE + "colour = 1\n").encode(), 7, "unknown key"),
         ((RULE + "gap = 1000\n").encode(), 7, "0 to 200"),
-        ((RULE + 'where = ["header"]\n').encode(), 7, "is no place"),
+        ((RULE + 'where = ["body"]\n').encode(), 7, "is no place"),
+        ((RULE + 'where = ["quoted"]\n').encode(), 7, "what the sender writes now"),
+        (RULE.replace("decline", "sign").replace("weight = 10", "weight = 0").encode(), 5, "less than 0 where"),
+        (RULE.replace("decline", "job").encode(), 5, "a job has none"),
+        (b'[signs]\n"a" = "x"\n' + RULE.encode(), 2, "expected a number of points"),
+        (b'[signs]\n"a" = true\n' + RULE.encode(), 2, "expected a number of points"),
+        (b'[signs-of-subject]\n" " = 1\n' + RULE.encode(), None, "expected a word"),
+        (b"signs = 3\n" + RULE.encode(), 1, "expected a table"),
         ((RULE + 'side = "after"\n').encode(), 7, "only a guard"),
         ((RULE + RULE).encode(), 8, "used twice"),
         (RULE.replace('find = ["採用"]', "find = []").encode(), 6, "at least one phrase"),
