@@ -8,8 +8,9 @@ the original bytes, charges nothing and is logged; trouble of ours is 451, never
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -24,7 +25,6 @@ from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
 from relay_mta.core.link import url
 from relay_mta.core.message import Message, index
-from relay_mta.core.patience import Patience
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
@@ -38,10 +38,26 @@ JUDGING_SECONDS = 0.1
 """CPU time that reading and judging one mail may take; a mail of 130 kB of HTML takes about half of it."""
 
 
-def _patience() -> Patience:
-    """Time that this thread computes, not time that passes: a machine under load must not change a verdict."""
-    end = time.thread_time() + JUDGING_SECONDS
-    return lambda: time.thread_time() > end
+class _Watch:
+    """A `core.patience.Patience` that runs while a mail is read and judged, and at no other time.
+
+    It measures what this thread computes, not time that passes, so that a busy machine changes no verdict; and other
+    mails compute on the same thread whenever this one waits, so it is set right before a stretch without waiting.
+    """
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+
+    def __call__(self) -> bool:
+        return self._end is not None and time.thread_time() > self._end
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self._end = time.thread_time() + JUDGING_SECONDS
+        try:
+            yield
+        finally:
+            self._end = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,7 @@ class Transaction:
         self._digest = b""
         self._books = Books(setting.ledger, id=self._id, company=company.id)
         self._answer: Answer | None = None
+        self._watch = _Watch()
 
     async def run(self, raw: bytes, *, normalised: bool) -> Reply:
         """Deliver one mail; the reply is final. `written` or `abandon` must follow."""
@@ -121,7 +138,7 @@ class Transaction:
         return answer.reply
 
     async def _run(self, raw: bytes, attempt: _Outcome, *, normalised: bool) -> Answer:
-        message = index(raw, _patience())
+        message = index(raw, self._watch)
         if trace.hops(message) >= self._setting.max_received:
             attempt.reason = "loop"
             return Answer(LOOP, None)
@@ -169,14 +186,15 @@ class Transaction:
 
     def _decide(self, message: Message, *, normalised: bool) -> Disposition:
         try:
-            return decide(
-                message,
-                self._envelope,
-                company=self._company,
-                rules=self._setting.rules,
-                base_url=self._setting.base_url,
-                normalised=normalised,
-            )
+            with self._watch.running():
+                return decide(
+                    message,
+                    self._envelope,
+                    company=self._company,
+                    rules=self._setting.rules,
+                    base_url=self._setting.base_url,
+                    normalised=normalised,
+                )
         except Exception as error:  # promise 4: whatever goes wrong in judging, the mail goes on as it came
             maillog.fell_back(id=self._id, company=self._company.id, stage="judging", error=error)
             return Disposition("exempt", "error:judging", ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -21,6 +22,7 @@ from relay_mta.config import CompanyConfig, Config, ListenerConfig, UpstreamConf
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import LedgerError, SpliceError
 from relay_mta.core.rules import RuleSet
+from relay_mta.relay import JUDGING_SECONDS
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import DROP, OK, STALL, ScriptedUpstream
 
@@ -160,6 +162,42 @@ async def test_the_switch_is_removed_and_obeyed(tmp_path: Path) -> None:
         await relay.send(mail("X-Career-Relay: off"))
         assert received_cut(relay.upstream.mails[0].raw)[1] == mail()
         assert await relay.kinds() == []
+
+
+async def test_what_other_mails_compute_is_not_this_mails_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of time covers reading and judging alone: a mail that waits for the ledger while the thread computes
+    for others is not exempt for it."""
+    async with house(tmp_path) as relay:
+        real = relay.app.ledger.pending
+
+        async def busy(*arguments: Any) -> Any:
+            until = time.thread_time() + 3 * JUDGING_SECONDS
+            while time.thread_time() < until:
+                pass
+            return await real(*arguments)
+
+        monkeypatch.setattr(relay.app.ledger, "pending", busy)
+        assert await relay.send(mail()) == OK
+        assert "disposition=relay" in relay.outcomes()[0]
+
+
+async def test_a_mail_that_takes_too_long_goes_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay_mta.relay.JUDGING_SECONDS", -1.0)
+    async with house(tmp_path) as relay:
+        assert await relay.send(mail()) == OK
+        assert received_cut(relay.upstream.mails[0].raw)[1] == mail()
+        assert "disposition=exempt reason=limit:time" in relay.outcomes()[0]
+
+
+async def test_a_rejection_that_is_exempt_is_a_warning_and_is_counted(tmp_path: Path) -> None:
+    async with house(tmp_path) as relay:
+        assert await relay.send(mail("DKIM-Signature: v=1; a=rsa-sha256; d=acme.example.jp; s=a; h=from; b=x")) == OK
+        assert re.search(r'reason="dkim-own \(rejection, score [0-9.]+\)"', relay.outcomes()[0])
+        (line,) = [line for line in relay.log.getvalue().splitlines() if "event=rejection-exempt" in line]
+        assert "level=warning" in line and "reason=dkim-own" in line and TARO not in line
+        assert relay.app.rulebook.status()["missed"] == {"dkim-own": 1}
+        assert await relay.send(HARMLESS) == OK
+        assert relay.app.rulebook.status()["missed"] == {"dkim-own": 1}
 
 
 @pytest.mark.parametrize("mode", ["observe", "off"])

@@ -49,6 +49,9 @@ def for_person(file: str, found: Examination) -> Text:
     text.append(f"{safe(file)}\n", style="bold")
     text.append(f"  {found.verdict}", style=_STYLES.get(found.verdict, "bold"))
     text.append(f"  {safe(found.reason)}  (score {found.score:g}, threshold {found.threshold:g})\n")
+    missing = _missing(found)
+    if missing:
+        text.append(f"  missing: {missing}\n")
     for hit in found.hits:
         text.append(f"    {hit.score:+g}  {safe(hit.rule)}", style="cyan")
         text.append(f"  in {safe(hit.part)}: {_one_line(hit.text)}\n" if hit.text else "\n")
@@ -60,6 +63,17 @@ def for_person(file: str, found: Examination) -> Text:
         text.append(f"  {safe(each.role)}: {gets}")
         text.append(f" (copy {each.copy})\n" if each.copy else "\n")
     return text
+
+
+def _missing(found: Examination) -> str:
+    """What a mail lacks that was judged and is no rejection; empty for any other."""
+    if found.verdict != "none":
+        return ""
+    if found.reason == "below-threshold":
+        return f"{found.threshold - found.score:g} points"
+    if found.reason == "no-decline":
+        return "a sentence that says no (evidence)"
+    return "evidence that no guard takes back" if found.reason.startswith("guard:") else ""
 
 
 def difference(file: str, found: Examination) -> Text:

@@ -7,7 +7,7 @@ other; what it found becomes a hit of 0 points and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -73,7 +73,7 @@ class Program:
     """A rule set, compiled.
 
     Evidence has a finder of its own: most mails have none, and need no second look. `any_regex` tells in one pass which
-    of the regexes are in a text at all, and `regex_of` is the rule of each; `places` are those that some rule looks at.
+    regexes of evidence are in a text, and `regex_of` is the rule of each; `places` are those that some rule looks at.
     """
 
     scoring: Scoring
@@ -85,6 +85,11 @@ class Program:
     places: frozenset[str]
     signs: Signs
     signs_of_subject: Signs
+
+    def by_regex(self, folded: str) -> frozenset[int]:
+        """The evidence (by index) one of whose regexes is somewhere in a text."""
+        met = self.any_regex.Match(folded) if self.any_regex is not None else None
+        return frozenset(self.regex_of[one] for one in met or ())
 
 
 class Judging:
@@ -116,17 +121,18 @@ class Judging:
 
         A page without any evidence gets no further look: nothing else could make it a rejection.
         """
-        compiled, by_regex = self.program.compiled, self._met_by_regex()
+        compiled = self.program.compiled
         found: dict[int, list[Match]] = {}
         for is_evidence in (True, False):
             if not is_evidence and not found and not self.everything:
                 break
-            by_rule: dict[int, list[int]] = {
-                index: [] for index in by_regex if (compiled[index].rule.kind in EVIDENCE) is is_evidence
-            }
-            phrases = self.program.evidence if is_evidence else self.program.others
-            if not is_evidence:
+            if is_evidence:
+                phrases, regexes = self.program.evidence, sorted(self.program.by_regex(self.page.folded))
+            else:
+                phrases = self.program.others
+                regexes = [n for n, one in enumerate(compiled) if one.regex and one.rule.kind not in EVIDENCE]
                 self.others = phrases.finder.find(self.page.folded)
+            by_rule: dict[int, list[int]] = {index: [] for index in regexes}
             for number in self._occurrences(is_evidence=is_evidence).candidates():
                 for index in phrases.rules_of.get(number, ()):
                     by_rule.setdefault(index, []).append(number)
@@ -136,14 +142,6 @@ class Judging:
                 if matches:
                     found[index] = matches
         return found
-
-    def _met_by_regex(self) -> Collection[int]:
-        """The rules one of whose regexes is somewhere in the page, or may be."""
-        if self.program.any_regex is None:
-            return ()
-        met = self.program.any_regex.Match(self.page.folded)
-        # None: no regex, or its automaton grew too large; so all are tried.
-        return self.program.regex_of if met is None else {self.program.regex_of[one] for one in met}
 
     def _occurrences(self, *, is_evidence: bool) -> Occurrences:
         if is_evidence:

@@ -44,7 +44,7 @@ from relay_mta.core.verdict import Verdict
 __all__ = ["EVIDENCE", "Judged", "RuleSet"]
 
 REGEX_MEMORY: Final = 64 << 20
-"""Bytes that the automaton of all regexes may grow to; at the default of 8 MiB RE2 gave it up on every other mail."""
+"""Bytes that an automaton may grow to; at RE2's default of 8 MiB the one of all regexes was given up on most mails."""
 MOST_RENDITIONS: Final = 4
 """Alternatives of one mail that are judged; a real mail has two."""
 
@@ -116,7 +116,7 @@ class RuleSet:
         places = frozenset(place for one in compiled for place in one.rule.weights)
         signs = Signs(files.signs), Signs(files.signs_of_subject)
         self.signs: Mapping[str, float] = {word: points for word, points in files.signs.items() if points}
-        evidence, others = (Phrases(*pair) for pair in zip(finders, rules_of, strict=True))
+        evidence, others = (Phrases(*parts) for parts in zip(finders, rules_of, strict=True))
         self._program = Program(files.scoring, compiled, evidence, others, *_any_regex(compiled), places, *signs)
         self.hash = _digest(files)
 
@@ -250,16 +250,17 @@ def _options() -> re2.Options:
 
 
 def _any_regex(compiled: Sequence[Compiled]) -> tuple[re2.Set | None, tuple[int, ...]]:
-    """One automaton of all regexes, and the rule of each; None if there is no regex."""
-    regex_of = tuple(index for index, one in enumerate(compiled) for _ in one.regex)
-    if not regex_of:
+    """One automaton of all regexes of evidence, and the rule of each; None if there is no regex."""
+    numbered = [
+        (index, regex) for index, one in enumerate(compiled) if one.rule.kind in EVIDENCE for regex in one.regex
+    ]
+    if not numbered:
         return None, ()
     every = re2.Set.SearchSet(_options())
-    for one in compiled:
-        for regex in one.regex:
-            every.Add(regex.pattern)
+    for _, regex in numbered:
+        every.Add(regex.pattern)
     every.Compile()
-    return every, regex_of
+    return every, tuple(index for index, _ in numbered)
 
 
 def _digest(files: RuleFiles) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay_mta.core import names
 from relay_mta.core.names import addressees, speaks_of_another
 
 
@@ -36,3 +37,19 @@ def test_speaks_of_another(sentence: str, another: bool) -> None:
 
 def test_without_an_addressee_nothing_is_concluded() -> None:
     assert not speaks_of_another("阪口さんの件は見送りになりました。", frozenset())
+
+
+def test_a_letter_to_somebody_else_is_shown_from_its_addressee_on() -> None:
+    reader = frozenset({"北見"})
+    lines = [
+        "お疲れさまです。",
+        "次の文面で今朝送りました。",
+        "阪口様 この度はご応募ありがとうございました。",
+        "見送ります。",
+    ]
+    assert names.turns_to_another(lines, reader) == 2
+    assert names.turns_to_another(lines, frozenset()) == 2  # 店長 and the like: no name is known
+    assert names.turns_to_another([line.replace("阪口", "北見") for line in lines], reader) == len(lines)
+    assert names.turns_to_another(lines[1:], reader) == len(lines) - 1  # one sentence on top is a notice
+    assert names.turns_to_another([*lines[:2], "皆様 この度はありがとうございました。"], reader) == 3
+    assert names.turns_to_another([], reader) == 0

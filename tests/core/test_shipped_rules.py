@@ -105,3 +105,23 @@ def test_the_verdict_is_the_same_however_a_mailer_wraps(rules: RuleSet, width: i
                 lines.extend(line[i : i + width] for i in range(0, len(line), width)) if line else lines.append("")
             wrapped = rules.judge_text(subject, ["\n".join(lines)])
             assert wrapped.kind == rules.judge_text(subject, [new]).kind, (name, wrapped)
+
+
+DRAFT = """店長
+
+お疲れさまです。総務の石井です。
+採用の件、保科さんへは次の文面で今朝送りました。電話があれば総務に回してください。
+
+{ruler}
+保科様
+このたびはご応募いただき、誠にありがとうございました。慎重に選考を重ねた結果、誠に残念ながら、今回は採用を
+見送らせていただくことになりました。末筆ながら、今後のご活躍をお祈り申し上げます。
+{ruler}
+"""
+
+
+@pytest.mark.parametrize("ruler", ["==========", "----------------", "――――――――――", "", "＊＊＊＊＊＊＊＊"])
+def test_a_letter_shown_to_a_colleague_between_rulers_is_no_rejection(rules: RuleSet, ruler: str) -> None:
+    draft = DRAFT.format(ruler=ruler)
+    assert judge(rules, "選考結果のご連絡", draft).kind == "none"
+    assert judge(rules, "選考結果のご連絡", draft[draft.index("保科様") :]).kind == "rejection"
