@@ -17,7 +17,7 @@ from relay_mta.config import Config
 from relay_mta.core import disposition, exemption, trace
 from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
-from relay_mta.core.company import Agency, Company
+from relay_mta.core.company import OFF_KEYWORDS, Agency, Company
 from relay_mta.core.disposition import Disposition, Role
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
@@ -148,7 +148,7 @@ class Examiner:
         domain = domain_of(sender)
         if not self._companies:
             agency, base = SAMPLE_AGENCY, domain or "example.jp"
-            return Company(id="sample", name=base, domains=(base,), agency=agency, mode="relay")
+            return Company("sample", base, (base,), agency, mode="relay", off_keywords=OFF_KEYWORDS)
         named = [company for company in self._companies if within(domain, company.domains)]
         if named or len(self._companies) > 1:
             return named[0] if named else None

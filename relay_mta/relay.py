@@ -34,8 +34,9 @@ from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Wr
 from relay_mta.core.verdict import Verdict
 from relay_mta.line import Line
 
-JUDGING_SECONDS = 0.1
-"""CPU time that reading and judging one mail may take; a mail of 130 kB of HTML takes about half of it."""
+JUDGING_SECONDS = 0.4
+"""CPU time that reading and judging one mail may take. The longest thread that `core.htmltree` reads takes half of it;
+what hostile mails take is bounded by the caps on sizes and counts long before."""
 
 
 class _Watch:

@@ -77,7 +77,7 @@ def _status(told: Any) -> Status:
         problems=tuple(str(problem) for problem in rules["problems"]),
         problem_count=int(rules["problem_count"]),
         trials={str(id): int(count) for id, count in rules["trials"].items()},
-        missed={str(reason): int(count) for reason, count in rules["missed"].items()},
+        missed={str(reason): int(count) for reason, count in rules.get("missed", {}).items()},
         companies={str(id): str(own["hash"]) for id, own in rules["companies"].items()},
         version=str(told["version"]),
     )

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
+from relay_mta.core.company import OFF_KEYWORDS
+from relay_mta.core.fold import clean
+
 Network = IPv4Network | IPv6Network
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # RFC 1123 §2.1; "_" stands in real zones
@@ -163,7 +166,7 @@ def _name(value: Any) -> str:
 
 def _keyword(value: Any) -> str:
     text = _name(value)
-    if len(text) < 3:
+    if len("".join(clean(text).split())) < 3:
         raise ValueError(f"{shown(text)} is too short: it would stand in too many subjects")
     return text
 
@@ -351,7 +354,7 @@ class CompanyModel(Model):
     exempt_senders: list[Annotated[str, PlainValidator(_partner)]] = Field([], description=_SENDERS)
     only_senders: list[Annotated[str, PlainValidator(_partner)]] = Field([], description=_SENDERS)
     off_keywords: list[Annotated[str, PlainValidator(_keyword)]] = Field(
-        ["[no-relay]", "【リレー不要】"], description='a list of texts, such as ["[no-relay]"]'
+        list(OFF_KEYWORDS), description='a list of texts, such as ["[no-relay]"]'
     )
     allow_force: bool = Field(False, description="true or false")
     several_to: bool = Field(False, description="true or false")

@@ -290,6 +290,16 @@ def test_broken_configuration(folder: str) -> None:
             '12: company[1].agency.url: "javascript:alert(1)" is not an http',
         ),
         ('"https://agency.example"', '"https://a@b.example"', "12: company[1].agency.url: names a user or a password"),
+        (
+            'id = "acme"',
+            'id = "acme"\noff_keywords = ["ab"]',
+            '8: company[1].off_keywords[1]: "ab" is too short',
+        ),
+        (
+            'id = "acme"',
+            'id = "acme"\noff_keywords = ["要  \u115f\u3164"]',
+            "8: company[1].off_keywords[1]:",  # shows as one character
+        ),
         ("[[company]]", '[limits]\ndrain = "30"\n[[company]]', '7: limits.drain: "30" cannot be read'),
         ("[[company]]", "[limits]\ndrain = -1\n[[company]]", "7: limits.drain: -1 is out of range"),
         ("[[company]]", "[limits]\nmax_size = true\n[[company]]", "7: limits.max_size: true cannot be read"),

@@ -89,7 +89,7 @@ def list_command(
     for line in rulepages.listed(listed):
         click.echo(line)
     click.echo(
-        f"{len(listed)} rules, {len(asked.set.signs)} signs, threshold {asked.set.threshold:g}, hash {asked.set.hash}"
+        f"{len(listed)} rules, {asked.set.signs_count} signs, threshold {asked.set.threshold:g}, hash {asked.set.hash}"
     )
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+OFF_KEYWORDS = ("[no-relay]", "【リレー不要】")
+"""What switches the relay off for one mail, where a company does not say otherwise."""
+
 Mode = Literal["off", "observe", "relay"]
 EarnOn = Literal["relayed", "registered"]
 

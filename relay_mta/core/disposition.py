@@ -5,7 +5,7 @@ one and an operator learns what is being missed. Each has a stable reason word:
 
     before judging   mode-off, bare-newline, ambiguous:…, limit:…, unsupported:…, null-sender, signed, encrypted,
                      calendar, report, tnef, resent, mailing-list, auto-reply, switched-off, subject-keyword,
-                     sender-exempt, sender-not-listed, no-text
+                     sender-exempt, sender-not-listed, ambiguous:sender, no-text, limit:time
     after judging    own-link, dkim-own, dkim-other, pgp-inline, ambiguous:recipients, several-to, no-candidate,
                      max-copies, smtputf8
 

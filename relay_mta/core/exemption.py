@@ -74,15 +74,19 @@ def before_judging(message: Message, envelope: Envelope, company: Company, *, no
 
 
 def switch(message: Message) -> str | None:
-    """What the sender asks for by `X-Career-Relay`: "off", "on" or nothing; one "off" goes before any "on"."""
+    """What the sender asks for by `X-Career-Relay`: "on", or nothing, or "off", which is whatever else stands there."""
     asked = {value.strip().lower() for value in message.values(SWITCH)}
-    return "off" if "off" in asked else "on" if "on" in asked else None
+    return None if not asked else "on" if asked == {"on"} else "off"
 
 
 def _has_keyword(subject: str, keywords: Sequence[str]) -> bool:
-    """Whether a subject has a company's keyword, in whichever width or case."""
-    shown = fold.clean(subject).casefold()
-    return any(fold.clean(keyword).casefold() in shown for keyword in keywords)
+    """Whether a subject has a company's keyword, in whichever width or case, with or without blanks."""
+    shown = _bare(subject)
+    return any(_bare(keyword) in shown for keyword in keywords)
+
+
+def _bare(text: str) -> str:
+    return "".join(fold.clean(text).casefold().split())
 
 
 def _sender(message: Message, envelope: Envelope, company: Company) -> str | None:
@@ -90,7 +94,12 @@ def _sender(message: Message, envelope: Envelope, company: Company) -> str | Non
 
     A sender is who From names, then Sender, then the reverse-path (RFC 5322 §3.6.2); of several authors each counts.
     """
-    paths = named(message, "from").paths or named(message, "sender").paths or (envelope.reverse_path,)
+    if not company.exempt_senders and not company.only_senders:
+        return None
+    fields = [named(message, name) for name in ("from", "sender")]
+    if any(field.odd for field in fields):
+        return "ambiguous:sender"  # it may be one of them
+    paths = next((field.paths for field in fields if any(field.paths)), (envelope.reverse_path,))
     if any(listed(path, company.exempt_senders) for path in paths):
         return "sender-exempt"
     if company.only_senders and not all(listed(path, company.only_senders) for path in paths):

@@ -19,11 +19,12 @@ import unicodedata
 JAPANESE = "\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff々〆ヶ"
 """Kana, kanji and Japanese punctuation, as the inside of a regular expression's character class."""
 
-# Soft hyphen, zero-width (joiners, word joiner, BOM), direction marks, variation selectors, the C0/C1 controls, and
-# lone surrogates (a decoder's debris, which RE2 cannot take).
+# Soft hyphen, zero-width (joiners, word joiner, BOM), direction marks, variation selectors, Hangul fillers, the
+# C0/C1 controls, and lone surrogates (a decoder's debris, which RE2 cannot take). All below U+10000: one character
+# above it makes the regular expression over them many times slower.
 _UNSEEN = {
     **dict.fromkeys(range(0xD800, 0xE000)),
-    **dict.fromkeys([0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF]),
+    **dict.fromkeys([0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x3164, 0xFEFF, 0xFFA0]),
     **dict.fromkeys(range(0x200B, 0x2010)),
     **dict.fromkeys(range(0x202A, 0x202F)),
     **dict.fromkeys(range(0x2060, 0x2070)),

@@ -36,7 +36,7 @@ class Token:
 
 MAX_ATTRIBUTES = 500
 """Attributes kept of one tag; further ones are read over. Real mail has fewer than 40."""
-MOST_ATTRIBUTES = 20_000
+MOST_ATTRIBUTES = 2_000
 """Attributes that are read over at most: a tag with more is a token "flood", and nothing behind it is read."""
 
 _NAME = re.compile(r"[a-zA-Z][^\s/>]*")

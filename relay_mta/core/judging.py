@@ -113,6 +113,7 @@ class Judging:
         self.others: Occurrences | None = None  # looked for once there is evidence
         self.matched = self._matched()
         self.quotations: dict[int, list[tuple[int, int]]] = {}
+        self.of_another: dict[int, bool] = {}
         self.guards: dict[int, list[tuple[Compiled, Match]]] | None = None
         self.tried: list[Hit] = []  # of rules on probation: shown and counted, without effect
 
@@ -180,22 +181,19 @@ class Judging:
     def verdict(self) -> Verdict:
         """What it adds up to."""
         events, taken_back = self._events()
-        best: dict[str, tuple[Rule, Match]] = {}
+        best: dict[str, tuple[float, Rule, Match]] = {}
         for rule, match in events:
-            best.setdefault(rule.id, (rule, match))
-        ranked = sorted(best.values(), key=lambda pair: (-max(pair[0].weights.values()), pair[1].start))
-        evidence = [self._hit(rule.id, max(rule.weights.values()), match) for rule, match in ranked]
+            weight = rule.weights[cast("rulefile.Place", self.page.parts[match.line])]
+            if rule.id not in best or weight > best[rule.id][0]:
+                best[rule.id] = weight, rule, match
+        ranked = sorted(best.values(), key=lambda each: (-each[0], each[2].start))
+        evidence = [self._hit(rule.id, weight, match) for weight, rule, match in ranked]
         veto: str | None = None
         score = 0.0
         beside: list[Hit] = []
         if ranked:
             veto, points, beside = self._beside([match for _, match in events])
-            strongest = max(hit.score for hit in evidence)
-            proven = max(
-                (hit.score for hit, (rule, _) in zip(evidence, ranked, strict=True) if rule.kind == "decline"),
-                default=0.0,
-            )
-            score = max(proven, strongest + points)
+            score = max(ranked[0][0] + points, *(weight for weight, rule, _ in ranked if rule.kind == "decline"), -1e9)
         reason = self._reason(ranked, taken_back, score, veto)
         return Verdict(
             kind="rejection" if reason.startswith("decline:") else "none",
@@ -205,6 +203,10 @@ class Judging:
             hits=(*evidence, *beside, *taken_back, *dict.fromkeys(self.tried)),
             language=self.page.language(),
         )
+
+    def veto(self) -> str | None:
+        """The id of a veto that stands here, with or without evidence; needs `everything`."""
+        return self._beside([])[0]
 
     def _beside(self, evidence: Sequence[Match]) -> tuple[str | None, float, list[Hit]]:
         """What speaks beside the evidence: the first veto, the points of all signs, and the hits of both."""
@@ -216,6 +218,7 @@ class Judging:
             rule = self.program.compiled[index].rule
             if rule.kind in (*EVIDENCE, "guard"):
                 continue
+            ask(self.patience)
             counted = self._strongest_place(rule, matches, evidence)
             if counted is None:
                 continue
@@ -253,6 +256,7 @@ class Judging:
             for match in matches:
                 if self.page.parts[match.line] not in rule.weights:
                     continue
+                ask(self.patience)
                 guard = self._taken_back(index, match)
                 if rule.id.startswith(PROBATION):
                     self.tried.append(self._hit(rule.id if guard is None else f"{rule.id}/{guard}", 0.0, match))
@@ -294,11 +298,18 @@ class Judging:
         first, last = match.start - start, match.end - start
         if any(a <= first < b or a < last <= b for a, b in self.quotations[match.line]):
             return QUOTED
-        if match.line >= self.page.shows_another or names.speaks_of_another(
-            self.page.shown[match.line], self.page.reader
-        ):
+        if self._of_another(match.line):
             return NAMES_ANOTHER
         return None
+
+    def _of_another(self, line: int) -> bool:
+        """Whether a line speaks of somebody else than the reader, or belongs to a letter to them."""
+        if line not in self.of_another:
+            page = self.page
+            self.of_another[line] = (
+                page.parts[line] == "new" and line >= page.shows_another
+            ) or names.speaks_of_another(page.shown[line], page.reader)
+        return self.of_another[line]
 
     def _reaches(self, one: Compiled, guard: Match, match: Match) -> bool:
         rule = one.rule
@@ -338,13 +349,13 @@ class Judging:
         return Hit(rule, score, part, self.page.shown[match.line][:LONGEST_HIT])
 
     def _reason(
-        self, ranked: Sequence[tuple[Rule, Match]], taken_back: Sequence[Hit], score: float, veto: str | None
+        self, ranked: Sequence[tuple[float, Rule, Match]], taken_back: Sequence[Hit], score: float, veto: str | None
     ) -> str:
         if not ranked:
             return f"guard:{taken_back[0].rule.partition('/')[2]}" if taken_back else "no-decline"
         if veto is not None:
             return f"veto:{veto}"
-        return f"decline:{ranked[0][0].id}" if score >= self.threshold else "below-threshold"
+        return f"decline:{ranked[0][1].id}" if score >= self.threshold else "below-threshold"
 
 
 def _apart(one: Match, other: Match) -> int:

@@ -17,7 +17,7 @@ _FOREIGN = r"[\u30a1-\u30faー]{2,10}|[A-Z][A-Za-z.]{0,15}"
 _NAME = f"{_KANJI}|{_FOREIGN}"
 _HONORIFIC = "様|さま|さん|君|くん|氏|殿|ちゃん"
 _SPOKEN_OF = re.compile(
-    rf"((?:{_KANJI}) ?(?:{_HONORIFIC})|(?:{_FOREIGN}) ?(?:さん|君|くん|氏|ちゃん))(?:\([^)]*\))?"
+    rf"((?:{_KANJI}) ?(?:{_HONORIFIC})|(?:{_FOREIGN}) ?(?:さん|君|くん|氏|ちゃん))(?:\([^()]{{0,40}}\))?"
     r"(?=の(?:件|採用|選考|応募|ご応募|書類|面接|合否|結果)|は|には|につ|に関|を|へ|にも|も|です|、|,|・|:|→|⇒| - |$"
     r"|不採用|不合格|見送|お断り|採用|合格)"
 )
@@ -25,7 +25,20 @@ _AT_END = re.compile(f"(?:{_HONORIFIC})$")
 _ADDRESSED = re.compile(rf"((?:{_NAME})(?:[ 　]?(?:{_NAME}|[ぁ-ん]{{1,4}}))?) ?(?:{_HONORIFIC}|先生)")
 FEWEST_BEFORE = 2
 """Sentences before another addressee: fewer are a notice on top of the letter."""
-_CALLED = re.compile(rf"(?:> ?)?((?:{_NAME})(?:[ 　]?(?:{_NAME}))?) ?(?:様|さま|殿)(?:[ 　、,]|$)")
+_CALLED = re.compile(
+    rf"(?:[|【■●・>] ?|to: ?)?((?:{_NAME})(?:[ 　]?(?:{_NAME}|[ぁ-ん]{{2,5}}))?) ?(?:様|さま|殿|さん)"
+    r"(?:宛て?|へ|[ 　、,:】(|]|$)",
+    re.I,
+)
+_DEAR = re.compile(r"dear ((?:[A-Za-z][\w.'-]*\s?){1,4}),", re.I)
+_ASIDE = re.compile(r"[※>【*#|]")
+"""Begins a line that is no sentence of the sender's own: a notice, a quotation, a heading."""
+_SHOWN = re.compile(
+    r"文面|文例|下書き|控え|(?:次|以下|下記|下)の(?:通り|とおり|内容|メール|文)|(?:送り|送付し|送信し|連絡し)ました|下記にて"
+    r"|\b(?:draft|template|below|the following|what (?:i|we) sent|i sent|as follows|wording)\b",
+    re.I,
+)
+"""Says that a letter is shown; without it a mail that names no reader may address them late, below a preamble."""
 _GREETED = re.compile(r"\b(?:dear|hi|hello|hey)\s+((?:[A-Za-z][\w.'-]*\s?){1,4})", re.I)
 _TITLED = re.compile(
     r"\b(?:with|to|for|of|on|select|hire|offer|take|invite|reject|decline|about)\s+(?:Mr|Ms|Mrs|Miss|Dr)\.? ([A-Z]\w+)"
@@ -56,18 +69,35 @@ def addressees(opening: Iterable[str], first: str) -> frozenset[str]:
 def turns_to_another(lines: Sequence[str], reader: frozenset[str]) -> int:
     """The first line from which a mail shows a letter to somebody else; len(lines) if it shows none.
 
-    A draft, a copy for the files, a template with a name in it: behind sentences of its own the mail addresses a
-    person anew ("保科様 この度は …"), and that is not its reader.
+    A draft, a copy for the files, a template with a name in it: behind sentences of its own the mail addresses
+    somebody anew ("保科様 この度は …", "Dear Helen,"), and that is not its reader. Where no reader is known, it has to
+    say that it shows a letter.
     """
     sentences = 0
+    shown = False
     for number, line in enumerate(lines):
-        called = _CALLED.match(line)
+        called = _CALLED.match(line) or _DEAR.match(line)
         if called and sentences >= FEWEST_BEFORE and not _NO_PERSON.search(called[1].replace(" ", "")):
-            names = called[1].split()
-            if not any(name in reader or any(one.endswith(name) for one in reader) for name in names):
+            if reader and not _same(called[1], reader):
                 return number
-        sentences += line.endswith(("。", "!", "?", "."))
+            if not reader and shown:
+                return number
+        if not _ASIDE.match(line):
+            sentences += line.endswith(("。", "!", "?", "."))
+            shown = shown or _SHOWN.search(line) is not None
     return len(lines)
+
+
+def _same(called: str, reader: frozenset[str]) -> bool:
+    """Whether a name is one of the reader's, be it the family name alone or written without a blank."""
+    names = {part.lower() if part.isascii() else part for part in called.split()}
+    names.add("".join(names) if len(names) > 1 else called)
+    names.add(re.sub(r"[ 　]", "", called))
+    return any(
+        name.startswith(one) or name.endswith(one) or one.startswith(name) or one.endswith(name)
+        for name in names
+        for one in reader
+    )
 
 
 def speaks_of_another(sentence: str, reader: frozenset[str]) -> bool:

@@ -90,6 +90,8 @@ def prepare(subject: str, text: str, beside: Mapping[str, str] = MappingProxyTyp
         lines = sentence.split(cleaned).new if part in ("quoted", "signature") else cleaned.split("\n")
         shown.extend(lines)
         parts.extend([part] * len(lines))
+    if not shown:
+        shown, parts = [""], ["new"]
     folded = fold.fold(kana.spell("\n".join(shown)))
     starts, ends, position = [], [], 0
     for line in folded.split("\n"):

@@ -70,6 +70,7 @@ _PLACES_OF: Mapping[Kind, tuple[Place, ...]] = {
 }
 _Word = TypeVar("_Word", bound=str)
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NOT_LATIN = re.compile("[^a-z0-9]+")
 _ID_LINE = re.compile(r"^\s*\[\[\s*rule\s*\]\]")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -238,6 +239,7 @@ class _File:
             return
         for word, points in value.items():
             folded = fold.phrase(word)
+            folded = _NOT_LATIN.sub(" ", folded).strip() if folded.isascii() else folded  # as `core.signs` sees it
             if not folded:
                 self.problem("expected a word to look for", self._line_of(word), key=f"{table}.{word}")
             elif not _is_number(points):
@@ -370,6 +372,8 @@ class _Table:
                 if place not in PLACES or not self._fits(kind, points):
                     self.problem("weight", f"expected places ({', '.join(PLACES)}) with {_POINTS[kind == 'sign']}")
                     return {}
+            if kind in EVIDENCE and weight.keys() - {"subject", "new"}:
+                self.problem("weight", f"{kind} evidence is what the sender writes now; expected subject, new")
             return {place: float(points) for place, points in weight.items()}
         if not self._fits(kind, weight):
             self.problem("weight", f"expected {_POINTS[kind == 'sign']}")

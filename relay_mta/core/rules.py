@@ -1,22 +1,21 @@
 """Judging: does this mail tell its reader, now and in its own words, that their job application was not successful?
 
-A rule set never counts words. It looks for positive proof in single sentences and is silent otherwise:
+It looks for positive proof in single sentences, and for signs of what kind of mail they stand in:
 
 1. What was written *now* (the subject, and each rendition's new text without quotes and signature) is cleaned, cut into
-   sentences and folded (`core.fold`, `core.sentence`); all phrases of all rules are found in one pass (`core.phrase`).
-2. *Evidence*: a `decline` proves by itself; an `unclear` event, which names hiring (採用を見送る …), only within a mail
-   about the reader's application (`context`) for a job (`job`); a `vague` one, which does not (見送り, ご縁がなく …),
-   only beside clearly more of that than of other business.
+   sentences and folded (`core.fold`, `core.sentence`); phrases are found in one pass (`core.phrase`).
+2. *Evidence*: a `decline` proves by itself; a `hint` says no, perhaps to something else. Without evidence there is no
+   score.
 3. A `guard` takes back a piece of evidence in its own sentence (… の場合, もし …, 前回は …); so does a quotation 「…」,
    unless the sentence goes on to perform what it quotes, and so does the name of somebody else than the addressee
    (`core.names`). A guard never looks beyond its sentence.
-4. The strongest evidence decides; further evidence, context and closing words add a little, each kind up to its cap;
-   words of `other` business subtract, much in the subject and the event's sentence, little elsewhere.
+4. The strongest evidence and the points of all *signs* are the score: `sign` rules, and single words with measured
+   points (`core.signs`); less `no_job` where no `job` word stands.
 5. A `veto` (an offer, a withdrawal, a reader who is an organisation …) ends the matter, in whichever rendition.
 
 `Verdict.reason`: "decline:RULE" for a rejection; otherwise "veto:RULE", "no-decline" (no evidence), "guard:RULE" (all
-evidence taken back), "no-context" (only unclear or vague events, and too little context), "below-threshold", "no-text".
-`Verdict.hits` has everything that counted; evidence that was taken back has score 0 and "RULE/GUARD" as its rule.
+evidence taken back), "below-threshold", "no-text". `Verdict.hits` has what counted, of the signs the weightiest;
+evidence that was taken back has score 0 and "RULE/GUARD" as its rule.
 
 Work is bounded: `page.LONGEST_JUDGED` characters of a rendition, `MOST_RENDITIONS` of a mail, regexes by RE2 (linear).
 """
@@ -115,7 +114,9 @@ class RuleSet:
                 rules_of[one.rule.kind not in EVIDENCE].setdefault(number, []).append(index)
         places = frozenset(place for one in compiled for place in one.rule.weights)
         signs = Signs(files.signs), Signs(files.signs_of_subject)
-        self.signs: Mapping[str, float] = {word: points for word, points in files.signs.items() if points}
+        self.signs_count = sum(
+            1 for each in (files.signs, files.signs_of_subject) for points in each.values() if points
+        )
         evidence, others = (Phrases(*parts) for parts in zip(finders, rules_of, strict=True))
         self._program = Program(files.scoring, compiled, evidence, others, *_any_regex(compiled), places, *signs)
         self.hash = _digest(files)
@@ -162,7 +163,15 @@ class RuleSet:
                 verdicts[page.folded] = Judging(self._program, page, forced=forced, patience=patience).verdict()
         if not verdicts:
             return Verdict("none", 0.0, self.threshold, "no-text")
-        return max(verdicts.values(), key=_precedence)
+        found = max(verdicts.values(), key=_precedence)
+        if found.kind == "rejection":
+            for page in pages:
+                if verdicts[page.folded].reason.startswith(("decline:", "below-threshold")):
+                    continue  # looked at for vetoes, because it has evidence
+                veto = Judging(self._program, page, everything=True, patience=patience).veto()
+                if veto is not None:  # a rendition that says nothing of a rejection may still be an offer
+                    return replace(found, kind="none", reason=f"veto:{veto}")
+        return found
 
     def _beside(self, message: Judged, envelope: Envelope | None) -> dict[str, str]:
         """What rules look at beside the text, as far as some rule does."""
@@ -225,7 +234,11 @@ def _compile(rule: Rule, files: RuleFiles, finder: Finder) -> Compiled | None:
     regexes = []
     for written in rule.regex:
         try:
-            regexes.append(re2.compile(_for_lines(written), _options()))
+            regex = re2.compile(_for_lines(written), _options())
+            if regex.search(""):
+                text = f"regex: {written!r} matches a text of no characters: it is everywhere"
+                files.problems.append(Problem(rule.file, text, rule.line, key=rule.id))
+            regexes.append(regex)
         except re2.error as error:
             told = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error.args[0])
             text = f"regex: RE2 cannot read {written!r}: {told}"

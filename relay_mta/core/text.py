@@ -56,8 +56,8 @@ def layout(text: str, *, flowed: bool = False) -> Layout:
     )
 
 
-MAX_LINES = 10_000
-"""Lines that are looked at; the rest of a longer text counts as one more line. Bounds the work to some 50 ms."""
+MAX_LINES = 6_000
+"""Lines that are looked at; the rest of a longer text counts as one more line. Bounds the work to some 30 ms."""
 
 
 def split_lines(text: str) -> list[Line]:

@@ -284,7 +284,7 @@ def test_list(mine: Path) -> None:
     assert len(lines) == len(rules.rules) + 1
     assert (
         lines[-1]
-        == f"{len(rules.rules)} rules, {len(rules.signs)} signs, threshold {rules.threshold:g}, hash {rules.hash}"
+        == f"{len(rules.rules)} rules, {rules.signs_count} signs, threshold {rules.threshold:g}, hash {rules.hash}"
     )
     (own,) = [line for line in lines if line.startswith("own-phrase ")]
     assert re.search(rf"hint +8 in new +店長の言い回し +{mine}/90_local\.toml:2$", own)

@@ -155,6 +155,11 @@ def test_each_exemption(reason: str, raw: bytes) -> None:
             ["From: saiyo@acme.example.jp, x@acme.example.jp"],
             "sender-not-listed",
         ),
+        ({"exempt_senders": ("x@acme.example.jp",)}, ["From: <x@acme.example.jp"], "ambiguous:sender"),
+        ({"only_senders": (HR,)}, ["From: <saiyo@acme.example.jp"], "ambiguous:sender"),
+        ({"exempt_senders": ("x@acme.example.jp",)}, ["From: y@acme.example.jp", "Sender: <x@"], "ambiguous:sender"),
+        ({"exempt_senders": (HR,)}, ["From: <>"], "ambiguous:sender"),
+        ({}, ["From: <x@acme.example.jp"], None),  # no list, no question
     ],
 )
 def test_a_companys_lists_of_senders(house: dict[str, Any], fields: list[str], reason: str | None) -> None:
@@ -171,6 +176,7 @@ def test_a_companys_lists_of_senders(house: dict[str, Any], fields: list[str], r
         ("［ＮＯ－ＲＥＬＡＹ］選考結果", "subject-keyword"),  # in whichever width and case
         ("選考結果【リレー不要】", "subject-keyword"),
         ("Re: 選考結果【ﾘﾚｰ不要】", "subject-keyword"),
+        ("【リレー 不要】 選考結果", "subject-keyword"),  # with or without blanks
         ("選考結果 no relay", "relay"),
     ],
 )
@@ -191,6 +197,12 @@ def test_a_sender_may_ask_for_a_link_only_where_the_company_allows_it() -> None:
     assert judged(mail("X-Career-Relay: on", body="来週の件、承知しました。\r\n"), house=allows).reason == "no-decline"
     assert judged(mail("X-Career-Relay: on", "X-Career-Relay: off"), house=allows).reason == "switched-off"
     assert judged(mail("X-Career-Relay: on", "List-Id: <x.example>"), house=allows).reason == "mailing-list"
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "off;", "no", "false", "0", "", "on, off", "one"])
+def test_whatever_is_not_on_switches_the_relay_off(value: str) -> None:
+    for house in (company(), company(allow_force=True)):
+        assert judged(mail(f"X-Career-Relay: {value}"), house=house).reason == "switched-off"
 
 
 def test_a_mail_that_takes_too_long_is_exempt() -> None:

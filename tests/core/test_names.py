@@ -53,3 +53,36 @@ def test_a_letter_to_somebody_else_is_shown_from_its_addressee_on() -> None:
     assert names.turns_to_another(lines[1:], reader) == len(lines) - 1  # one sentence on top is a notice
     assert names.turns_to_another([*lines[:2], "皆様 この度はありがとうございました。"], reader) == 3
     assert names.turns_to_another([], reader) == 0
+
+
+@pytest.mark.parametrize("addressed", ["山田様", "山田 太郎 様", "山田　太郎様", "太郎さん", "【山田様】"])
+def test_the_reader_addressed_anew_is_no_other(addressed: str) -> None:
+    """On top "山田太郎様", below "山田様" or with a blank: the same person, however the name is written."""
+    for reader in (addressees(["山田太郎様"], ""), addressees(["山田 太郎 様"], "")):
+        lines = ["お世話になっております。", "次の文面で送りました。", f"{addressed} この度は見送ります。"]
+        assert names.turns_to_another(lines, reader) == len(lines)
+
+
+def test_a_notice_above_the_addressee_shows_no_letter() -> None:
+    lines = ["※このメールは自動送信です。", "※返信はできません。", "> 以下の通りです。", "山田様 見送ります。"]
+    assert names.turns_to_another(lines, frozenset()) == len(lines)
+    lines = ["採用係です。", "書類の選考が終わりました。", "山田様 見送ります。"]  # a preamble, then its reader
+    assert names.turns_to_another(lines, frozenset()) == len(lines)
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        "保科様へ",
+        "保科様:",
+        "保科さん、",
+        "【保科様】",
+        "保科 あや様 この度は",
+        "To: 保科様",
+        "保科様宛て",
+        "Dear Helen,",
+    ],
+)
+def test_a_draft_calls_its_reader_in_many_ways(called: str) -> None:
+    lines = ["お疲れさまです。", "文面を直しました。", called, "見送ります。"]
+    assert names.turns_to_another(lines, frozenset({"北見", "gareth"})) == 2

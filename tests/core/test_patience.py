@@ -62,6 +62,8 @@ HEAVY = {
     "quotations": text("「".encode() * 300_000),
     "blanks": text(b"a b c d " * 110_000),
     "katakana": text("カタカナ ".encode() * 60_000),
+    "parentheses": text("採用を見送り阪口さん(".encode() * 1_400),
+    "persons": text("北見様\r\n\r\n".encode() + "阪口さんの件は採用を見送ります。".encode() * 6_000),
 }
 
 

@@ -207,6 +207,18 @@ def test_signs_are_changed_and_taken_out() -> None:
     assert rules('[signs]\n"今回" = 5\n').judge(mail).score == 15.0
 
 
+def test_a_latin_sign_is_found_however_it_is_written() -> None:
+    mail = Mail("", "ご応募、面接の結果、今回は見送ります。 It's a follow-up.")
+    for word in ("follow-up", "Follow up", "it's a"):
+        assert rules(f'[signs]\n"{word}" = 1\n').judge(mail).score == 11.0
+
+
+def test_evidence_has_the_weight_of_its_place() -> None:
+    heavier = '[[rule]]\nid = "refused"\noverride = true\nkind = "decline"\nweight = { subject = 12, new = 4 }\n'
+    for mail, score in ((Mail("採用をお断り", "本文です。"), 12.0), (Mail("", "採用をお断りします。"), 4.0)):
+        assert rules(heavier).judge(mail).score == score
+
+
 def test_judging_ends_when_the_time_is_up() -> None:
     asked: list[None] = []
 
@@ -229,6 +241,8 @@ def test_renditions_are_combined_safely() -> None:
     assert rules().judge(Mail("", declined, silent)).kind == "rejection"
     assert rules().judge(Mail("", silent, declined)).kind == "rejection"
     assert rules().judge(Mail("", declined, offered)).reason == "veto:offer"
+    for texts in ((declined, "内定です。"), ("内定です。", declined)):  # an offer without any evidence beside it
+        assert rules().judge(Mail("", *texts)).reason == "veto:offer"
     assert rules().judge(Mail("採用をお断りします")).reason == "no-text"
     assert rules().judge(Mail(None, declined)).kind == "rejection"
 
@@ -282,6 +296,8 @@ RULE = '[[rule]]\nid = "a"\nabout = "x"\nkind = "decline"\nweight = 10\nfind = [
         ((RULE + "gap = 1000\n").encode(), 7, "0 to 200"),
         ((RULE + 'where = ["body"]\n').encode(), 7, "is no place"),
         ((RULE + 'where = ["quoted"]\n').encode(), 7, "what the sender writes now"),
+        (RULE.replace("weight = 10", "weight = { quoted = 10 }").encode(), 5, "what the sender writes now"),
+        (RULE.replace("weight = 10", "weight = { new = 10, opening = 4 }").encode(), 5, "what the sender writes now"),
         (RULE.replace("decline", "sign").replace("weight = 10", "weight = 0").encode(), 5, "less than 0 where"),
         (RULE.replace("decline", "job").encode(), 5, "a job has none"),
         (b'[signs]\n"a" = "x"\n' + RULE.encode(), 2, "expected a number of points"),
@@ -294,6 +310,7 @@ RULE = '[[rule]]\nid = "a"\nabout = "x"\nkind = "decline"\nweight = 10\nfind = [
         (RULE.replace('find = ["採用"]', 'find = ["採用("]').encode(), 2, "closing bracket"),
         (RULE.replace('find = ["採用"]', 'find = ["{nobody}"]').encode(), 2, "no list 'nobody'"),
         (RULE.replace('find = ["採用"]', "regex = ['(?<=a)b']").encode(), 2, "RE2 cannot read"),
+        (RULE.replace('find = ["採用"]', "regex = ['採用|']").encode(), 2, "no characters"),
         (RULE.replace('id = "a"', 'id = "ä"').encode(), 2, "expected an id"),
         ((RULE + "override = true\n").encode(), 2, "no earlier rule"),
         (RULE.encode() + b"\xff", 7, "not UTF-8"),
