@@ -180,6 +180,7 @@ def _company(model: CompanyModel) -> CompanyConfig:
         only_senders=tuple(model.only_senders),
         off_keywords=tuple(model.off_keywords),
         allow_force=model.allow_force,
+        placement=model.placement,
         several_to=model.several_to,
         max_copies=model.max_copies,
         split_deadline=model.split_deadline,

@@ -19,14 +19,15 @@ from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import OFF_KEYWORDS, Agency, Company
 from relay_mta.core.disposition import Disposition, Role
+from relay_mta.core.edit import apply
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
-from relay_mta.core.link import token, url
+from relay_mta.core.link import dedicated, token, url
 from relay_mta.core.message import Message, index
 from relay_mta.core.newline import mended
 from relay_mta.core.ports import Chunks
 from relay_mta.core.rules import RuleSet
-from relay_mta.core.splice import apply, plan
+from relay_mta.core.splice import plan
 from relay_mta.core.verdict import Hit
 
 SAMPLE_BASE_URL = "https://relay.example.jp"
@@ -160,7 +161,8 @@ class Examiner:
         block = self._templates.render(
             found.verdict.language, company=company.name, agency=company.agency.name, link=link
         )
-        return apply(message.raw, (*trace.edits(message, b""), *plan(message, block)))
+        edits = plan(message, block, placement=company.placement, dedicated_link=dedicated(self._base_url, company.id))
+        return apply(message.raw, (*trace.edits(message, b""), *edits))
 
     @staticmethod
     def _examination(

@@ -18,18 +18,19 @@ from relay_mta import maillog
 from relay_mta.books import Books
 from relay_mta.core import delivery, dsn, keys, steps, trace
 from relay_mta.core.address import person, same_path
-from relay_mta.core.block import BlockTemplates
+from relay_mta.core.block import Block, BlockTemplates
 from relay_mta.core.company import Company
 from relay_mta.core.disposition import Disposition, decide
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
-from relay_mta.core.link import url
+from relay_mta.core.link import dedicated, url
 from relay_mta.core.message import Message, index
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
-from relay_mta.core.splice import apply, plan
+from relay_mta.core.splice import plan
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
 from relay_mta.core.verdict import Verdict
 from relay_mta.line import Line
@@ -231,7 +232,7 @@ class Transaction:
                     agency=self._company.agency.name,
                     link=url(self._setting.base_url, held.token),
                 )
-                copies.spliced[i] = apply(message.raw, (*edits, *plan(message, block)))
+                copies.spliced[i] = apply(message.raw, (*edits, *self._plan(message, block)))
                 copies.held[i] = held
             except Exception as error:  # promise 4
                 stage = "hold" if held is None else "splice"
@@ -243,6 +244,10 @@ class Transaction:
         if earlier is not None and self._company.mode != "relay":
             await self._let_go(message, earlier)
         return copies
+
+    def _plan(self, message: Message, block: Block) -> tuple[Edit, ...]:
+        link = dedicated(self._setting.base_url, self._company.id)
+        return plan(message, block, placement=self._company.placement, dedicated_link=link)
 
     async def _hold(self, message: Message, verdict: Verdict, i: int, earlier: Record | None) -> Held:
         """The candidate's hold; not in doubt where the record says that its copy was never sent."""

@@ -357,6 +357,7 @@ class CompanyModel(Model):
         list(OFF_KEYWORDS), description='a list of texts, such as ["[no-relay]"]'
     )
     allow_force: bool = Field(False, description="true or false")
+    placement: Literal["below", "end", "link"] = Field("below", description='"below", "end" or "link"')
     several_to: bool = Field(False, description="true or false")
     max_copies: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
     split_deadline: Seconds = _default("40s", 'a time up to a day, such as "40s" or a number of seconds')

@@ -98,6 +98,7 @@ class Block:
     text: str
     plain: str
     html: str
+    link: str
 
 
 class BlockTemplates:
@@ -146,6 +147,7 @@ class BlockTemplates:
             text=self._text(f"{language}.txt", {**names, "link": link, "language": language}),
             plain=self._text(f"{language}.plain.txt", {**simple, "link": link, "language": language}),
             html=self._render(f"{language}.html", {**names, "link": link, "language": language}, HTML_LIMIT),
+            link=link,
         )
 
     def _text(self, name: str, values: Mapping[str, str]) -> str:

@@ -10,6 +10,8 @@ OFF_KEYWORDS = ("[no-relay]", "【リレー不要】")
 """What switches the relay off for one mail, where a company does not say otherwise."""
 
 Mode = Literal["off", "observe", "relay"]
+Placement = Literal["below", "end", "link"]
+"""Where a block goes: below the new text, at the end of all, or only where the company's dedicated link stands."""
 EarnOn = Literal["relayed", "registered"]
 
 
@@ -51,6 +53,7 @@ class Company:
     only_senders: tuple[str, ...] = ()
     off_keywords: tuple[str, ...] = ()
     allow_force: bool = False
+    placement: Placement = "below"
     several_to: bool = False
     max_copies: int = 20
     split_deadline: float = 40.0

@@ -6,8 +6,8 @@ one and an operator learns what is being missed. Each has a stable reason word:
     before judging   mode-off, bare-newline, ambiguous:…, limit:…, unsupported:…, null-sender, signed, encrypted,
                      calendar, report, tnef, resent, mailing-list, auto-reply, switched-off, subject-keyword,
                      sender-exempt, sender-not-listed, ambiguous:sender, no-text, limit:time
-    after judging    own-link, dkim-own, dkim-other, pgp-inline, ambiguous:recipients, several-to, no-candidate,
-                     max-copies, smtputf8
+    after judging    no-dedicated-link, own-link, dkim-own, dkim-other, pgp-inline, ambiguous:recipients, several-to,
+                     no-candidate, max-copies, smtputf8
 
 When in doubt, exempt: a link in the wrong mail is the worst thing this program can do.
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay_mta.core import exemption
+from relay_mta.core import dedicated, exemption, link
 from relay_mta.core.address import Addresses, listed, person, same_path
 from relay_mta.core.company import Company
 from relay_mta.core.envelope import Envelope, Recipient
@@ -62,16 +62,18 @@ def decide(
     roles = tuple(_role(recipient, company, to, cc) for recipient in envelope.recipients)
     if reason:
         return Disposition("exempt", reason, roles)
+    linked = dedicated.carried(message, link.dedicated(base_url, company.id))
     forced = company.allow_force and exemption.switch(message) == "on"
     try:
-        verdict = rules.judge(message, envelope, forced=forced, patience=message.patience)
+        verdict = rules.judge(message, envelope, forced=forced, linked=linked, patience=message.patience)
     except SpliceError as error:
         return Disposition("exempt", error.reason, roles)
     if verdict.kind != "rejection":
         return Disposition("pass", verdict.reason, roles, verdict=verdict)
     candidates = _candidates(envelope.recipients, roles)
     reason = (
-        exemption.own_trace(message, company, base_url)
+        ("no-dedicated-link" if company.placement == "link" and not linked else None)
+        or exemption.own_trace(message, company, base_url)
         or _recipients(to, cc, company, candidates)
         or _addressing(envelope, candidates)
     )

@@ -16,6 +16,7 @@ nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bs4.element import PageElement
@@ -26,7 +27,7 @@ from relay_mta.core.htmltokens import unescape
 from relay_mta.core.htmltree import ASKED_EVERY, BLOCKS, Element, Text, Tree, parse
 from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.quote import Region, place_after, sort_lines
-from relay_mta.core.text import Layout, gather
+from relay_mta.core.text import Layout, gather, stretches
 
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _MANY_SPACES = re.compile(r" {2,}")
@@ -59,7 +60,18 @@ def layout(source: str, patience: Patience = endless) -> Layout:
         below=min(below_place(tree, rows, after, end), end),
         end=end,
         links=links,
+        history=stretches(_spans(rows, len(source)), regions),
     )
+
+
+def _spans(rows: Sequence[Row], length: int) -> Iterator[tuple[int, int]]:
+    """The stretch of the source that belongs to each row: from the end of the row before it, so that the tags in front
+    of a row's text are its own, to its end; what follows the last row belongs to that."""
+    start = 0
+    for number, row in enumerate(rows):
+        end = length if number == len(rows) - 1 else max(start, row.end)
+        yield start, end
+        start = end
 
 
 @dataclass(slots=True)

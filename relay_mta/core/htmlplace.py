@@ -48,6 +48,11 @@ class Row:
     last: PageElement
     cut: int = -1
 
+    @property
+    def end(self) -> int:
+        """Where the row ends in the source, tags behind it not counted."""
+        return self.cut if self.cut >= 0 else _end(self.last)
+
 
 def below_place(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
     """The offset behind row `after` where a block goes; with None (no new text), before the first row; `end` if the

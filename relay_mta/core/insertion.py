@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from relay_mta.core import transfer
@@ -61,6 +62,42 @@ def insert(body: bytes, encoding: str, payload: bytes, offset: int, new: bytes) 
     except transfer.TransferError as error:
         raise SpliceError("transfer-encoding", error.reason) from error
     if changed != payload[:offset] + new + payload[offset:]:
+        raise SpliceError("transfer-encoding", "the body does not decode as expected")
+    return made
+
+
+def replace(
+    body: bytes, encoding: str, payload: bytes, spans: Sequence[tuple[int, int]], new: bytes
+) -> tuple[Insertion, ...]:
+    """Put `new`, which has no line end, in place of each of some spans of `payload` (sorted, apart).
+
+    Raises as `insert` does. Base64 is encoded anew from the first place on: the length changes.
+    """
+    changed, position = b"", 0
+    for start, end in spans:
+        changed, position = changed + payload[position:start] + new, end
+    changed += payload[position:]
+    made: tuple[Insertion, ...]
+    if encoding == "base64":
+        first = spans[0][0] - spans[0][0] % 3
+        made = (_base64_lines(body, first, len(body.rstrip()), changed[first:]),)
+    elif encoding == "quoted-printable":
+        places = [(_qp_offset(body, start), _qp_offset(body, end)) for start, end in spans]
+        made = tuple(Insertion(start, end, _qp_lines(body, start, new)) for start, end in places)
+    else:
+        longest = max(map(len, payload.split(b"\n")))
+        if max(map(len, changed.split(b"\n"))) > max(RAW_LINE_LENGTH, longest):
+            raise SpliceError("line-length")
+        made = tuple(Insertion(start, end, new) for start, end in spans)
+    pieces, position = [], 0
+    for one in made:
+        pieces += [body[position : one.start], one.new]
+        position = one.end
+    try:
+        read = transfer.decode(b"".join([*pieces, body[position:]]), encoding)
+    except transfer.TransferError as error:
+        raise SpliceError("transfer-encoding", error.reason) from error
+    if read != changed:
         raise SpliceError("transfer-encoding", "the body does not decode as expected")
     return made
 
@@ -147,14 +184,18 @@ def _base64(body: bytes, payload: bytes, offset: int, new: bytes) -> Insertion:
     if it is shifted by a length that three does not divide."""
     first = offset - offset % 3  # of the quantum
     kept = offset if offset == first else first + 3  # from here on the payload may keep its encoded octets
-    start = _base64_position(body, first // 3 * 4)
     if len(new) % 3 == 0 and kept < len(payload):
         end = _base64_position(body, kept // 3 * 4)
     else:
         kept = len(payload)
         end = len(body.rstrip())
-    lines = encode_base64(payload[first:offset] + new + payload[offset:kept], width=_base64_width(body))
-    start = min(start, end)
+    return _base64_lines(body, first, end, payload[first:offset] + new + payload[offset:kept])
+
+
+def _base64_lines(body: bytes, first: int, end: int, payload: bytes) -> Insertion:
+    """`payload` in lines of its own, from where octet `first` (a multiple of three) is encoded to `end` in `body`."""
+    lines = encode_base64(payload, width=_base64_width(body))
+    start = min(_base64_position(body, first // 3 * 4), end)
     if start and not body.endswith(b"\n", 0, start):
         lines = b"\r\n" + lines
     if end < len(body) and not body.startswith(b"\r\n", end):

@@ -31,7 +31,9 @@ NAMES_ANOTHER: Final = "names-another"
 SIGN: Final = "sign"
 SIGNS: Final = "signs"
 NO_JOB: Final = "no-job"
-"""The rule that a hit names which comes of no rule: one sign, all lighter signs together, no word of a job."""
+LINK: Final = "dedicated-link"
+"""The rule that a hit names which comes of no rule: one sign, all lighter signs together, no word of a job, the
+company's dedicated link."""
 MOST_SIGNS: Final = 10
 """Signs that are hits of their own; a mail has some hundred."""
 
@@ -102,12 +104,14 @@ class Judging:
         *,
         everything: bool = False,
         forced: bool = False,
+        linked: bool = False,
         patience: Patience = endless,
     ) -> None:
         self.program = program
         self.threshold = program.scoring.forced_threshold if forced else program.scoring.threshold
         self.page = page
         self.everything = everything
+        self.linked = linked
         self.patience = patience
         self.evidence = program.evidence.finder.find(page.folded)
         self.others: Occurrences | None = None  # looked for once there is evidence
@@ -243,6 +247,9 @@ class Judging:
         if not a_job and self.program.scoring.no_job:
             points -= self.program.scoring.no_job
             hits.append(Hit(NO_JOB, -self.program.scoring.no_job, "new", ""))
+        if self.linked and self.program.scoring.dedicated_link:
+            points += self.program.scoring.dedicated_link
+            hits.append(Hit(LINK, self.program.scoring.dedicated_link, "new", ""))
         return veto, points, hits
 
     def _events(self) -> tuple[list[tuple[Rule, Match]], list[Hit]]:

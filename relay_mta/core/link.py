@@ -1,9 +1,12 @@
-"""A candidate's own link: `base_url/r/TOKEN`.
+"""A candidate's own link, `base_url/r/TOKEN`, and a company's dedicated one, `base_url/c/COMPANY`.
 
 A token is 128 random bits and says nothing: it is never derived from an address, a mail or a company, so that
 nobody who sees a link can work out whose it is. It is written as 26 characters of lower-case base32 (RFC 4648 §6,
 no padding): no character of it is folded, escaped or broken by any charset, transfer encoding, URL or font that a
 mail may go through.
+
+The dedicated link is the same for everybody. HR pastes it into a mail or a template, and it works as it is; where the
+relay sees it in a rejection, the candidate's own link takes its place.
 
 Where the random bytes come from is the caller's business; this module is pure.
 """
@@ -46,9 +49,34 @@ def own_links(text: str, base_url: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_own_link(base_url).findall(text)))
 
 
+def dedicated(base_url: str, company: str) -> str:
+    """A company's dedicated link."""
+    return f"{base_url}/c/{company}"
+
+
+def dedicated_spans(text: str, link: str) -> list[tuple[int, int]]:
+    """Where a dedicated link stands in a text or an HTML source, in order; a slash that ends it belongs to it.
+
+    Not where it begins a longer path ("…/c/acme/banner.png", "…/c/acme-2"). Scheme and host in any case.
+    """
+    return [found.span() for found in _dedicated(link).finditer(text)]
+
+
+@functools.lru_cache(maxsize=64)
+def _dedicated(link: str) -> re.Pattern[str]:
+    origin, path = _origin(link)
+    # What follows may end a sentence ("…/c/acme."), or be a query or a fragment, which stays.
+    return re.compile(rf"(?<![A-Za-z0-9])(?i:{origin}){path}(?![\w-])(?!\.\w)(?!/[\w%~-])/?", re.ASCII)
+
+
 @functools.lru_cache(maxsize=8)
 def _own_link(base_url: str) -> re.Pattern[str]:
-    parts = urlsplit(base_url)
-    origin, path = re.escape(f"{parts.scheme}://{parts.netloc}"), re.escape(parts.path.rstrip("/"))
+    origin, path = _origin(base_url)
     # The scheme must begin a word, or the link would be the tail of a longer one ("xhttps://…").
     return re.compile(rf"(?<![A-Za-z0-9])(?i:{origin}){path}/r/([a-z2-7]{{26}})(?![A-Za-z0-9])")
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and host, and path, each as the inside of a regular expression."""
+    parts = urlsplit(url)
+    return re.escape(f"{parts.scheme}://{parts.netloc}"), re.escape(parts.path.rstrip("/"))

@@ -77,7 +77,8 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How points add up: the strongest evidence, and all signs; less `no_job` where no `job` word stands in the mail.
+    """How points add up: the strongest evidence, and all signs, and `dedicated_link` where the mail carries its
+    company's dedicated link; less `no_job` where no `job` word stands in the mail.
 
     `threshold` points make a rejection. A mail whose sender asks for a link (`X-Career-Relay: on`, where the company
     allows it) needs `forced_threshold`.
@@ -86,6 +87,7 @@ class Scoring:
     threshold: float = 10.0
     forced_threshold: float = 7.0
     no_job: float = 0.0
+    dedicated_link: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

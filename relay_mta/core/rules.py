@@ -10,7 +10,8 @@ It looks for positive proof in single sentences, and for signs of what kind of m
    unless the sentence goes on to perform what it quotes, and so does the name of somebody else than the addressee
    (`core.names`). A guard never looks beyond its sentence.
 4. The strongest evidence and the points of all *signs* are the score: `sign` rules, and single words with measured
-   points (`core.signs`); less `no_job` where no `job` word stands.
+   points (`core.signs`), and `dedicated_link` where the mail carries the company's own; less `no_job` where no `job`
+   word stands.
 5. A `veto` (an offer, a withdrawal, a reader who is an organisation …) ends the matter, in whichever rendition.
 
 `Verdict.reason`: "decline:RULE" for a rejection; otherwise "veto:RULE", "no-decline" (no evidence), "guard:RULE" (all
@@ -135,12 +136,14 @@ class RuleSet:
         envelope: Envelope | None = None,
         *,
         forced: bool = False,
+        linked: bool = False,
         patience: Patience = endless,
     ) -> Verdict:
         """Judge a mail: each rendition for itself; a veto in any counts, a rejection needs to stand in one.
 
         The envelope's paths count to the places "sender" and "recipient". `forced`: `Scoring.forced_threshold` is in
-        force. Raises `SpliceError("limit:time")` when the time is up, which is asked for between renditions and rules.
+        force; `linked`: the mail carries its company's dedicated link. Raises `SpliceError("limit:time")` when the time
+        is up, which is asked for between renditions and rules.
         """
         subject = message.first("subject") or ""
         beside = self._beside(message, envelope)
@@ -150,17 +153,20 @@ class RuleSet:
             own = {place: text for place, text in told.items() if text and place in self._program.places}
             pages.append(prepare(subject, part.layout.new, own | beside))
             ask(patience)
-        return self._verdict(pages, forced=forced, patience=patience)
+        return self._verdict(pages, forced=forced, linked=linked, patience=patience)
 
     def judge_text(self, subject: str, renditions: Iterable[str]) -> Verdict:
         """As `judge`, of a decoded subject and the new text of each rendition ("\\n" line ends)."""
         return self._verdict([prepare(subject, text) for text in renditions])
 
-    def _verdict(self, pages: Sequence[Page], *, forced: bool = False, patience: Patience = endless) -> Verdict:
+    def _verdict(
+        self, pages: Sequence[Page], *, forced: bool = False, linked: bool = False, patience: Patience = endless
+    ) -> Verdict:
         verdicts: dict[str, Verdict] = {}
         for page in pages:
             if page.folded not in verdicts:
-                verdicts[page.folded] = Judging(self._program, page, forced=forced, patience=patience).verdict()
+                judging = Judging(self._program, page, forced=forced, linked=linked, patience=patience)
+                verdicts[page.folded] = judging.verdict()
         if not verdicts:
             return Verdict("none", 0.0, self.threshold, "no-text")
         found = max(verdicts.values(), key=_precedence)

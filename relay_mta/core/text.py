@@ -7,7 +7,8 @@ is ever written here. Linear; never raises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay_mta.core.quote import Region, place_after, sort_lines
@@ -20,7 +21,8 @@ class Layout:
     `new`, `quoted` and `signature` have "\\n" line ends. `below` and `end` are character offsets into the source:
     `below` lies below the new text, above the sender's signature and above any quoted history, `end` behind everything.
     In plain text `below` begins a line (or is the end of the text); in HTML both are legal places between tags (within
-    a <pre>, between its lines). `links` are the href values of an HTML part outside its quoted history.
+    a <pre>, between its lines). `links` are the href values of an HTML part outside its quoted history. `history` are
+    the stretches of the source that are quoted history, as (start, end) in order.
     """
 
     new: str
@@ -29,6 +31,12 @@ class Layout:
     below: int
     end: int
     links: tuple[str, ...] = ()
+    history: tuple[tuple[int, int], ...] = ()
+
+    def wrote(self, start: int, end: int) -> bool:
+        """Whether a stretch of the source touches no quoted history: the sender wrote it now."""
+        at = bisect_left(self.history, start, key=lambda quoted: quoted[1] - 1)
+        return at == len(self.history) or end <= self.history[at][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,22 @@ def layout(text: str, *, flowed: bool = False) -> Layout:
         signature=gather(shown, regions, Region.SIGNATURE),
         below=_below(lines, shown, regions, len(text)),
         end=len(text),
+        history=stretches(((line.start, line.end) for line in lines), regions),
     )
+
+
+def stretches(spans: Iterable[tuple[int, int]], regions: Sequence[Region]) -> tuple[tuple[int, int], ...]:
+    """The spans of quoted lines, those that follow each other joined."""
+    found: list[tuple[int, int]] = []
+    before = False
+    for (start, end), region in zip(spans, regions, strict=True):
+        quoted = region is Region.QUOTED
+        if quoted and before:
+            found[-1] = found[-1][0], end
+        elif quoted:
+            found.append((start, end))
+        before = quoted
+    return tuple(found)
 
 
 MAX_LINES = 6_000

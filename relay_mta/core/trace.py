@@ -11,9 +11,9 @@ import re
 from datetime import datetime
 from email.utils import format_datetime
 
+from relay_mta.core.edit import Edit
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.message import Message
-from relay_mta.core.splice import Edit
 
 SWITCH = "x-career-relay"
 """The sender's switch: `off` exempts the mail. Lower case, as field names are compared."""

@@ -15,8 +15,8 @@ import pytest
 
 import relay_mta
 from relay_mta.core import block, charset, link, message, splice
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.errors import SpliceError
-from relay_mta.core.splice import Edit
 
 BASE = "https://relay.example.jp"
 TOKEN = link.token(bytes(range(16)))
@@ -89,7 +89,7 @@ def multipart(text: str, label: str, encoding: str) -> bytes:
 
 def spliced(raw: bytes, made: block.Block, **options: Any) -> tuple[bytes, tuple[Edit, ...]]:
     edits = splice.plan(message.index(raw), made, **options)
-    return b"".join(splice.apply(raw, edits)), edits
+    return b"".join(apply(raw, edits)), edits
 
 
 def unspliced(raw: bytes, out: bytes, edits: tuple[Edit, ...]) -> bytes:
@@ -99,7 +99,7 @@ def unspliced(raw: bytes, out: bytes, edits: tuple[Edit, ...]) -> bytes:
         start = edit.start + grown
         back.append(Edit(start, start + len(edit.new), raw[edit.start : edit.end]))
         grown += len(edit.new) - (edit.end - edit.start)
-    return b"".join(splice.apply(out, back))
+    return b"".join(apply(out, back))
 
 
 def leaves(raw: bytes) -> list[email.message.Message]:
@@ -344,7 +344,7 @@ def test_an_ascii_block_needs_no_mime() -> None:
 
 def test_a_line_of_the_block_is_never_taken_for_a_boundary() -> None:
     raw = multipart(JAPANESE, "utf-8", "8bit").replace(b"outer", b"=ruler=")
-    ruled = block.Block(f"--=ruler=\n{link.url(BASE, TOKEN)}", "--=ruler=", JA.html)
+    ruled = block.Block(f"--=ruler=\n{link.url(BASE, TOKEN)}", "--=ruler=", JA.html, JA.link)
     assert refused(raw.replace(b"boundary==ruler=", b'boundary="=ruler="'), ruled) == "boundary"
     quoted = multipart(JAPANESE, "utf-8", "quoted-printable").replace(b"outer", b"=ruler=")
     out, _ = spliced(quoted.replace(b"boundary==ruler=", b'boundary="=ruler="'), ruled)
@@ -352,7 +352,7 @@ def test_a_line_of_the_block_is_never_taken_for_a_boundary() -> None:
 
 
 def test_long_lines_do_not_enter_an_unencoded_part() -> None:
-    long = block.Block("x" * 999, "x" * 999, "<p>" + "x" * 999)
+    long = block.Block("x" * 999, "x" * 999, "<p>" + "x" * 999, JA.link)
     assert refused(single(ENGLISH, "us-ascii", "7bit"), long) == "line-length"
     spliced(single(ENGLISH, "us-ascii", "quoted-printable"), long)
     spliced(single(ENGLISH, "us-ascii", "base64"), long)
@@ -380,7 +380,7 @@ def unflowed(text: str) -> list[str]:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("ending", ["We are sorry. \r\n", "We are sorry.\r\n", "We are sorry. ", "sorry. \r\n\r\n"])
 def test_flowed_lines_do_not_flow_into_the_block(encoding: str, ending: str) -> None:
-    odd = block.Block(">quoted?\nFrom us\n indented\n\n" + EN.text, EN.plain, EN.html)
+    odd = block.Block(">quoted?\nFrom us\n indented\n\n" + EN.text, EN.plain, EN.html, EN.link)
     for tail in ("", "\r\n-- \r\nAcme \r\nInc \r\n"):
         raw = single(f"Dear you, \r\nthank you. \r\n{ending}{tail}", "us-ascii", encoding, extra="; format=flowed")
         out, _ = spliced(raw, odd)
@@ -472,22 +472,19 @@ def test_html_without_any_line_end(source: str, encoding: str) -> None:
 
 def test_untouched_stretches_are_views_of_the_mail() -> None:
     raw = b"0123456789"
-    chunks = splice.apply(raw, [Edit(2, 4, b"ab"), Edit(8, 8, b"c")])
+    chunks = apply(raw, [Edit(2, 4, b"ab"), Edit(8, 8, b"c")])
     assert [bytes(chunk) for chunk in chunks] == [b"01", b"ab", b"4567", b"c", b"89"]
     assert all(chunk.obj is raw for chunk in chunks if isinstance(chunk, memoryview))
-    assert splice.apply(raw, []) == (memoryview(raw),)
-    assert splice.apply(b"", []) == ()
+    assert apply(raw, []) == (memoryview(raw),)
+    assert apply(b"", []) == ()
 
 
 def test_edits_compose_in_any_order_and_touch() -> None:
     raw = b"Sw: on\r\nA: b\r\n\r\nbody"
     edits = [Edit(14, 14, b"X: y\r\n"), Edit(0, 8, b""), Edit(0, 0, b"Received: 1\r\n"), Edit(0, 0, b"Loop: 2\r\n")]
     expected = b"Received: 1\r\nLoop: 2\r\nA: b\r\nX: y\r\n\r\nbody"
-    assert b"".join(splice.apply(raw, edits)) == expected
-    assert (
-        b"".join(splice.apply(b"abcd", [Edit(0, 2, b"x"), Edit(2, 4, b"y"), Edit(4, 4, b"z"), Edit(2, 2, b"-")]))
-        == b"x-yz"
-    )
+    assert b"".join(apply(raw, edits)) == expected
+    assert b"".join(apply(b"abcd", [Edit(0, 2, b"x"), Edit(2, 4, b"y"), Edit(4, 4, b"z"), Edit(2, 2, b"-")])) == b"x-yz"
 
 
 @pytest.mark.parametrize(
@@ -504,15 +501,15 @@ def test_edits_compose_in_any_order_and_touch() -> None:
 )
 def test_edits_that_overlap_or_lie_outside_are_an_error(edits: list[Edit]) -> None:
     with pytest.raises(ValueError, match="overlap"):
-        splice.apply(b"0123456789", edits)
+        apply(b"0123456789", edits)
 
 
 def test_splicing_reaches_through_the_relays_own_edits() -> None:
     raw = multipart(JAPANESE + TAILS["signature"], "utf-8", "base64")
     edits = splice.plan(message.index(raw), JA)
     received = b"Received: from x by y; now\r\n"
-    both = b"".join(splice.apply(raw, [Edit(0, 0, received), *edits]))
-    assert both == received + b"".join(splice.apply(raw, edits))
+    both = b"".join(apply(raw, [Edit(0, 0, received), *edits]))
+    assert both == received + b"".join(apply(raw, edits))
 
 
 def test_charset_names_used_here_are_those_of_the_reader() -> None:

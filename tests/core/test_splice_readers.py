@@ -10,8 +10,9 @@ import pytest
 
 import relay_mta
 from relay_mta.core import block, charset, link
+from relay_mta.core.edit import apply
 from relay_mta.core.message import index
-from relay_mta.core.splice import apply, plan
+from relay_mta.core.splice import plan
 
 BASE = "https://relay.example.jp"
 URL = link.url(BASE, link.token(bytes(range(16))))

@@ -7,8 +7,8 @@ import email
 import pytest
 
 from relay_mta.core import mime, trace
+from relay_mta.core.edit import apply
 from relay_mta.core.message import index
-from relay_mta.core.splice import apply
 
 RECEIVED = b"Received: by relay.example.jp with ESMTP id 1;\r\n\tMon, 2 Nov 2026 10:00:00 +0900\r\n"
 MAIL = b"From: hr@acme.example.jp\r\nSubject: lunch\r\n\r\nAt noon?\r\n"

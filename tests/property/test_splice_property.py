@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import relay_mta
 from relay_mta.core import block, charset, insertion, link, message, splice, transfer
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.errors import SpliceError
-from relay_mta.core.splice import Edit
 from tests.property.strategies import CODECS, Leaf, Mail, mails, mangled_mails
 
 BASE = "https://relay.example.jp"
@@ -41,14 +41,14 @@ def unspliced(raw: bytes, out: bytes, edits: tuple[Edit, ...]) -> bytes:
         start = edit.start + grown
         back.append(Edit(start, start + len(edit.new), raw[edit.start : edit.end]))
         grown += len(edit.new) - (edit.end - edit.start)
-    return b"".join(splice.apply(out, back))
+    return b"".join(apply(out, back))
 
 
 def hold(raw: bytes, made: block.Block, placement: splice.Placement) -> None:
     """Plan, apply, and hold what holds for every mail that can be spliced."""
     before = message.index(raw)
     edits = splice.plan(before, made, placement=placement)
-    out = b"".join(splice.apply(raw, edits))
+    out = b"".join(apply(raw, edits))
     assert unspliced(raw, out, edits) == raw
     after = message.index(out)
     assert after.trouble is None and after.text_trouble is None
@@ -141,7 +141,7 @@ def test_a_single_text_reads_with_the_block_in_it(
     raw = head.encode() + body
     hold(raw, made, placement)
     edits = splice.plan(message.index(raw), made, placement=placement)
-    out = b"".join(splice.apply(raw, edits))
+    out = b"".join(apply(raw, edits))
     theirs = email.message_from_bytes(out).get_payload(decode=True)
     ours = message.index(out).texts[0].payload
     assert theirs == ours
@@ -217,9 +217,9 @@ def test_apply_is_replacement_from_the_back(raw: bytes, pieces: list[tuple[int, 
     )
     if not fits:
         with pytest.raises(ValueError, match="overlap"):
-            splice.apply(raw, edits)
+            apply(raw, edits)
         return
     expected = raw
     for edit in reversed(ordered):
         expected = expected[: edit.start] + edit.new + expected[edit.end :]
-    assert b"".join(splice.apply(raw, edits)) == expected
+    assert b"".join(apply(raw, edits)) == expected
