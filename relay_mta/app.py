@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from relay_mta import __version__, maillog, shipped
+from relay_mta import __version__, maillog, templatefolder
 from relay_mta.config import Config, ListenerConfig
 from relay_mta.conversation import Gate, Relay
-from relay_mta.core.block import BlockTemplates
 from relay_mta.core.errors import LedgerError, RelayError
 from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
@@ -100,7 +99,12 @@ class App:
         )
         await rulebook.open()
         self._rulebook = rulebook
-        templates = BlockTemplates.parse(shipped.templates())
+        templates = templatefolder.load(config.template_folders())
+        own_templates = {
+            each.company.id: templatefolder.load(config.template_folders(each))
+            for each in config.companies
+            if each.templates
+        }
         ledger = self._ledger = TinyLedger(config.data_dir)
         self._stack.push_async_callback(ledger.close)
         if ledger.storage.torn:
@@ -123,7 +127,11 @@ class App:
         app = create_app(links=ledger, companies=companies, base_url=config.web.base_url, health=self._health)
         self._web = await serve_web(app, config.web.host, config.web.port)
         self._stack.push_async_callback(self._web.stop)
-        relay = Relay(gates, lambda id: replace(setting, rules=rulebook.of(id)), max_size=config.max_size)
+
+        def setting_of(id: str) -> Setting:
+            return replace(setting, rules=rulebook.of(id), templates=own_templates.get(id, templates))
+
+        relay = Relay(gates, setting_of, max_size=config.max_size)
         budget = Budget(config.memory_budget)
         for listener in config.listeners:
             self._listeners.append(await self._listen(listener, relay, budget))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from relay_mta import maillog
 from relay_mta.core.errors import LedgerError
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, Ledger
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, Ledger, OptedOutError
 from relay_mta.core.record import Record
 
 LEDGER_SECONDS = 5.0
@@ -82,7 +82,7 @@ class Books:
         return True
 
     async def hold(self, candidacy: Candidacy) -> Held:
-        """As the ledger's. Raises `LedgerError`."""
+        """As the ledger's. Raises `LedgerError` and `OptedOutError`."""
         return await self._ask(self._ledger.hold(candidacy))
 
     async def settle(self, held: Held) -> None:
@@ -108,7 +108,7 @@ class Books:
         try:
             async with asyncio.timeout(LEDGER_SECONDS):
                 return await call
-        except (LedgerError, AlreadyClaimedError):
+        except (LedgerError, AlreadyClaimedError, OptedOutError):
             raise
         except TimeoutError:
             self._away = True

@@ -75,8 +75,8 @@ class UpstreamConfig:
 class CompanyConfig:
     """A company with what stands around it: who may send as it, and where its mail goes.
 
-    `hide_client`: our Received field does not name the client's address. `rules`: a folder of its own rule files, on
-    top of everybody's.
+    `hide_client`: our Received field does not name the client's address. `rules` and `templates`: folders of its own
+    rule files and block templates, on top of everybody's.
     """
 
     company: Company
@@ -84,14 +84,15 @@ class CompanyConfig:
     upstream: UpstreamConfig
     hide_client: bool = False
     rules: Path | None = None
+    templates: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration. Sizes in bytes, times in seconds; every path is ready to use.
 
-    `rules_directory`: rule files on top of the shipped ones; None: the shipped ones alone. `source`: the file it was
-    read from.
+    `rules_directory` and `templates_directory`: files on top of the shipped ones; None: the shipped ones alone.
+    `source`: the file it was read from.
     """
 
     hostname: str
@@ -107,6 +108,12 @@ class Config:
     max_connections: int = 500
     drain_seconds: float = 30.0
     source: Path | None = None
+    templates_directory: Path | None = None
+
+    def template_folders(self, company: CompanyConfig | None = None) -> tuple[Path, ...]:
+        """The folders on top of the shipped block templates, as `rule_folders`."""
+        folders = (self.templates_directory, company.templates if company is not None else None)
+        return tuple(folder for folder in folders if folder is not None)
 
     def rule_folders(self, company: CompanyConfig | None = None) -> tuple[Path, ...]:
         """The folders on top of the shipped rules, for a company, or for those that have none of their own."""
@@ -155,6 +162,7 @@ def _config(model: ConfigModel, source: Path) -> Config:
         ),
         web=WebConfig(model.web.address.host, model.web.address.port, model.web.base_url),
         rules_directory=model.rules.directory,
+        templates_directory=model.templates.directory,
         companies=tuple(_company(each) for each in model.company),
         memory_budget=limits.memory_budget,
         max_size=limits.max_size,
@@ -187,7 +195,7 @@ def _company(model: CompanyModel) -> CompanyConfig:
         credits=tuple(sorted(terms, key=lambda each: each.start)),
     )
     upstream = UpstreamConfig(model.upstream.host, model.upstream.port, model.upstream.tls, model.upstream.ca_file)
-    return CompanyConfig(company, tuple(model.clients), upstream, model.hide_client, model.rules)
+    return CompanyConfig(company, tuple(model.clients), upstream, model.hide_client, model.rules, model.templates)
 
 
 # --- what is wrong between keys -------------------------------------------------------------------------------------

@@ -12,17 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from relay_mta import rulefolder, shipped
+from relay_mta import rulefolder, templatefolder
 from relay_mta.config import Config
-from relay_mta.core import disposition, exemption, trace
+from relay_mta.core import disposition, exemption, link, trace
 from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
+from relay_mta.core.candidate import display_name
 from relay_mta.core.company import OFF_KEYWORDS, Agency, Company
 from relay_mta.core.disposition import Disposition, Role
 from relay_mta.core.edit import apply
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
-from relay_mta.core.link import dedicated, token, url
 from relay_mta.core.message import Message, index
 from relay_mta.core.newline import mended
 from relay_mta.core.ports import Chunks
@@ -67,7 +67,7 @@ class Examination:
 class Examiner:
     """Holds the rules and templates; without a configuration the From domain counts as the company's own.
 
-    `own_rules`: the rule sets of companies that have their own, by id.
+    `own_rules` and `own_templates`: those of companies that have their own, by id.
     """
 
     def __init__(
@@ -79,11 +79,13 @@ class Examiner:
         random: Callable[[int], bytes] = secrets.token_bytes,
         *,
         own_rules: Mapping[str, RuleSet] | None = None,
+        own_templates: Mapping[str, BlockTemplates] | None = None,
         max_size: int = DEFAULT_LIMITS["max_size"],
         max_received: int = DEFAULT_LIMITS["max_received"],
     ) -> None:
         self._rules = rules
         self._own_rules = own_rules or {}
+        self._own_templates = own_templates or {}
         self._templates = templates
         self._companies = tuple(companies)
         self._base_url = base_url
@@ -93,12 +95,17 @@ class Examiner:
 
     @classmethod
     def from_config(cls, config: Config | None) -> Examiner:
-        """The rules and companies of a configuration, or the shipped rules alone. Raises `RuleError`."""
-        templates = BlockTemplates.parse(shipped.templates())
+        """What a configuration says, or the shipped rules and templates alone. Raises `RuleError`, `TemplateError`."""
+        templates = templatefolder.load(config.template_folders() if config is not None else ())
         if config is None:
             return cls(rulefolder.load(), templates)
         rules = rulefolder.load(config.rule_folders())
         own = {each.company.id: rulefolder.load(config.rule_folders(each)) for each in config.companies if each.rules}
+        own_templates = {
+            each.company.id: templatefolder.load(config.template_folders(each))
+            for each in config.companies
+            if each.templates
+        }
         companies = [each.company for each in config.companies]
         return cls(
             rules,
@@ -106,6 +113,7 @@ class Examiner:
             companies,
             config.web.base_url,
             own_rules=own,
+            own_templates=own_templates,
             max_size=config.max_size,
             max_received=config.max_received,
         )
@@ -135,7 +143,10 @@ class Examiner:
         copies: dict[int, Chunks] = {}
         if found.kind == "relay" and company.mode == "relay":
             try:
-                copies = {i: self._spliced(message, company, found) for i in found.candidates}
+                copies = {
+                    i: self._spliced(message, company, found, envelope.recipients[i].forward_path)
+                    for i in found.candidates
+                }
             except SpliceError as error:
                 found = Disposition("exempt", error.reason, found.roles, verdict=found.verdict)
         return self._examination(message, envelope, found, copies)
@@ -155,13 +166,19 @@ class Examiner:
             return named[0] if named else None
         return self._companies[0]
 
-    def _spliced(self, message: Message, company: Company, found: Disposition) -> Chunks:
+    def _spliced(self, message: Message, company: Company, found: Disposition, path: str) -> Chunks:
         assert found.verdict is not None
-        link = url(self._base_url, token(self._random(16)))
-        block = self._templates.render(
-            found.verdict.language, company=company.name, agency=company.agency.name, link=link
+        made = link.token(self._random(16))
+        block = self._own_templates.get(company.id, self._templates).render(
+            found.verdict.language,
+            company=company.name,
+            agency=company.agency.name,
+            link=link.url(self._base_url, made),
+            opt_out=link.opt_out_url(self._base_url, made),
+            candidate=display_name(message, path),
         )
-        edits = plan(message, block, placement=company.placement, dedicated_link=dedicated(self._base_url, company.id))
+        dedicated = link.dedicated(self._base_url, company.id)
+        edits = plan(message, block, placement=company.placement, dedicated_link=dedicated)
         return apply(message.raw, (*trace.edits(message, b""), *edits))
 
     @staticmethod

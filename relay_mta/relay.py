@@ -16,23 +16,23 @@ from datetime import datetime
 
 from relay_mta import maillog
 from relay_mta.books import Books
-from relay_mta.core import delivery, dsn, keys, steps, trace
+from relay_mta.core import delivery, dsn, keys, link, steps, trace
 from relay_mta.core.address import person, same_path
-from relay_mta.core.block import Block, BlockTemplates
+from relay_mta.core.block import BlockTemplates
+from relay_mta.core.candidate import display_name
 from relay_mta.core.company import Company
 from relay_mta.core.disposition import Disposition, decide
 from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
-from relay_mta.core.link import dedicated, url
 from relay_mta.core.message import Message, index
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger, OptedOutError
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import plan
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
-from relay_mta.core.verdict import Verdict
+from relay_mta.core.verdict import Language, Verdict
 from relay_mta.line import Line
 
 JUDGING_SECONDS = 0.4
@@ -226,14 +226,10 @@ class Transaction:
                 held = await self._hold(message, verdict, i, earlier)
                 if held.state in ("released", "reversed"):
                     continue
-                block = self._setting.templates.render(
-                    verdict.language,
-                    company=self._company.name,
-                    agency=self._company.agency.name,
-                    link=url(self._setting.base_url, held.token),
-                )
-                copies.spliced[i] = apply(message.raw, (*edits, *self._plan(message, block)))
+                copies.spliced[i] = apply(message.raw, (*edits, *self._plan(message, verdict.language, held.token, i)))
                 copies.held[i] = held
+            except OptedOutError:
+                maillog.uncharged(id=self._id, company=self._company.id, reason="opted-out", in_doubt=False)
             except Exception as error:  # promise 4
                 stage = "hold" if held is None else "splice"
                 maillog.fell_back(id=self._id, company=self._company.id, stage=stage, error=error)
@@ -245,9 +241,19 @@ class Transaction:
             await self._let_go(message, earlier)
         return copies
 
-    def _plan(self, message: Message, block: Block) -> tuple[Edit, ...]:
-        link = dedicated(self._setting.base_url, self._company.id)
-        return plan(message, block, placement=self._company.placement, dedicated_link=link)
+    def _plan(self, message: Message, language: Language, token: str, i: int) -> tuple[Edit, ...]:
+        """The edits that make one candidate's copy. Raises `SpliceError`."""
+        company, base_url = self._company, self._setting.base_url
+        block = self._setting.templates.render(
+            language,
+            company=company.name,
+            agency=company.agency.name,
+            link=link.url(base_url, token),
+            opt_out=link.opt_out_url(base_url, token),
+            candidate=display_name(message, self._envelope.recipients[i].forward_path),
+        )
+        dedicated = link.dedicated(base_url, company.id)
+        return plan(message, block, placement=company.placement, dedicated_link=dedicated)
 
     async def _hold(self, message: Message, verdict: Verdict, i: int, earlier: Record | None) -> Held:
         """The candidate's hold; not in doubt where the record says that its copy was never sent."""
@@ -265,6 +271,8 @@ class Transaction:
                 except LedgerError as error:
                     maillog.ledger_trouble(id=self._id, company=self._company.id, step="hold", error=error)
                     return
+                except OptedOutError:
+                    continue
                 await self._books.release(held, "mode")
 
     def _received(self) -> bytes:

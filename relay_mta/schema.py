@@ -241,12 +241,12 @@ def _data_dir(value: Any, info: ValidationInfo) -> Path:
     return path
 
 
-def _rules_directory(value: Any, info: ValidationInfo) -> Path | None:
+def _own_directory(value: Any, info: ValidationInfo) -> Path | None:
     path = _beside(value, info)
     if os.path.isdir(path):
         return path
-    if value == "rules" and not os.path.lexists(path):
-        return None  # the default: the shipped rules alone, where nobody has put their own beside the configuration
+    if value in ("rules", "templates") and not os.path.lexists(path):
+        return None  # the defaults: the shipped files alone, where nobody has put their own beside the configuration
     raise ValueError(f"{shown(value)} is not there or not a folder")
 
 
@@ -294,9 +294,17 @@ class WebModel(Model):
 
 
 class RulesModel(Model):
-    directory: Annotated[Path | None, PlainValidator(_rules_directory)] = _default(
+    directory: Annotated[Path | None, PlainValidator(_own_directory)] = _default(
         "rules",
         'a folder with rule files of your own; left out, "rules" beside the configuration if there is such a folder',
+    )
+
+
+class TemplatesModel(Model):
+    directory: Annotated[Path | None, PlainValidator(_own_directory)] = _default(
+        "templates",
+        'a folder with block templates of your own; left out, "templates" beside the configuration if there is such a '
+        "folder",
     )
 
 
@@ -365,6 +373,9 @@ class CompanyModel(Model):
     rules: Annotated[Path, PlainValidator(_folder)] | None = Field(
         None, description="a folder with rule files of this company's own"
     )
+    templates: Annotated[Path, PlainValidator(_folder)] | None = Field(
+        None, description="a folder with block templates of this company's own"
+    )
     credits: list[CreditTermsModel] = Field([], description="[[company.credits]] tables (in double brackets)")
 
 
@@ -375,5 +386,6 @@ class ConfigModel(Model):
     listener: list[ListenerModel] = Field(min_length=1, description="[[listener]] tables (in double brackets)")
     web: WebModel = Field(description="a [web] table with base_url")
     rules: RulesModel = _default({}, "a [rules] table")
+    templates: TemplatesModel = _default({}, "a [templates] table")
     limits: LimitsModel = _default({}, "a [limits] table")
     company: list[CompanyModel] = Field(min_length=1, description="[[company]] tables (in double brackets)")

@@ -42,7 +42,9 @@ WALLS: dict[str, set[str]] = {
     "rulereport": {"core", "rulefolder", "rulecheck"},
     "rulemeasure": {"core", "rulefolder"},
     "rulestatus": {"core", "config"},
-    "examine": {"core", "shipped", "config", "rulefolder"},
+    "templatefolder": {"core", "shipped"},
+    "templatecheck": {"core"},
+    "examine": {"core", "config", "rulefolder", "templatefolder"},
     "app": {
         "__init__",
         "core",
@@ -54,13 +56,13 @@ WALLS: dict[str, set[str]] = {
         "relay",
         "conversation",
         "config",
-        "shipped",
+        "templatefolder",
         "rulebook",
     },
     "demo": {"core", "maillog", "app", "config", "shipped", "examine"},
     "cli": {
         *("__init__", "core", "ledger", "app", "config", "shipped", "examine", "demo"),
-        *("rulefolder", "rulecheck", "rulereport", "rulemeasure", "rulestatus"),
+        *("rulefolder", "rulecheck", "rulereport", "rulemeasure", "rulestatus", "templatefolder", "templatecheck"),
     },
     "__main__": {"cli"},
 }

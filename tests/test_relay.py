@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 
 from relay_mta import maillog
@@ -227,6 +228,24 @@ async def test_a_resend_with_another_date_gets_the_same_link(tmp_path: Path) -> 
         await relay.send(mail("Date: Tue, 17 Nov 2026 10:00:00 +0900"))
         tokens = {token for m in relay.upstream.mails for token in LINK.findall(m.raw)}
         assert len(tokens) == 1
+
+
+async def test_who_opted_out_gets_no_link_again(tmp_path: Path) -> None:
+    async with house(tmp_path) as relay:
+        await relay.send(mail("Date: Mon, 2 Nov 2026 10:00:00 +0900"))
+        stop = re.search(rb"https://relay\.example\.jp(/stop/[a-z2-7]{26})\r\n", relay.upstream.mails[-1].raw)
+        assert stop is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{relay.app.web_port}") as browser:
+            assert (await browser.get(stop[1].decode())).status_code == 200
+            again = mail("Date: Tue, 3 Nov 2026 10:00:00 +0900")
+            await relay.send(again)
+            assert LINK.search(relay.upstream.mails[-1].raw), "looking is not opting out"
+            assert (await browser.post(stop[1].decode())).status_code == 200
+        raw = mail("Date: Wed, 4 Nov 2026 10:00:00 +0900")
+        assert (await relay.send(raw)).startswith(b"250")
+        assert relay.upstream.mails[-1].raw.endswith(raw) and not LINK.search(relay.upstream.mails[-1].raw)
+        assert (await relay.kinds())[-1] == "suppressed"
+        assert "opted-out" in relay.log.getvalue()
 
 
 async def test_ledger_away_sends_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

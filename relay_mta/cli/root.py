@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "relay_mta.cli.demo",
     "rules": "relay_mta.cli.rules",
     "serve": "relay_mta.cli.serve",
+    "templates": "relay_mta.cli.templates",
 }
 
 

@@ -50,10 +50,14 @@ def person(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses that a header's list names, in order. `odd`: something in it reads differently elsewhere."""
+    """The addresses that a header's list names, in order. `odd`: something in it reads differently elsewhere.
+
+    `names` are what stands before each, as written: display names with their quotes or encoded words, or "".
+    """
 
     paths: tuple[str, ...]
     odd: bool = False
+    names: tuple[str, ...] = ()
 
 
 def addresses(value: str) -> Addresses:
@@ -64,6 +68,7 @@ def addresses(value: str) -> Addresses:
     if len(value) > MAX_HEADER_CHARS:
         return Addresses((), odd=True)
     found: list[str] = []
+    names: list[str] = []
     odd = False
     for item, strange in _items(value):
         odd = odd or strange
@@ -76,7 +81,8 @@ def addresses(value: str) -> Addresses:
             path = item.angle.strip()
             odd = odd or "@" not in path or path.startswith("@") or any(c.isspace() for c in path)
         found.append(path)
-    return Addresses(tuple(found), odd)
+        names.append(item.bare.strip() if item.angle is not None else "")
+    return Addresses(tuple(found), odd, tuple(names))
 
 
 @dataclass(slots=True)

@@ -5,13 +5,13 @@ the kanji and kana of JIS X 0208), and `html` for text/html. The templates are J
 trusted with the machine: they are checked when they are loaded, and every problem is reported with its file and
 line.
 
-What a template may do is short, because its output must stay short: put a variable (`{{ company }}`, `{{ agency
-}}`, `{{ link }}`, `{{ language }}`), choose (`{% if %}`), compare, join with `~`, and use a few filters. No loop,
-no assignment, no arithmetic, no call, no other template. With these the output cannot grow beyond the template's
-own length times the longest variable: the sandbox alone would let `'x' * 10**9` take a gigabyte.
+What a template may do is short, because its output must stay short: put a variable (`VARIABLES`), choose (`{% if %}`),
+compare, join with `~`, and use a few filters. No loop, no assignment, no arithmetic, no call, no other template. With
+these the output cannot grow beyond the template's own length times the longest variable: the sandbox alone would let
+`'x' * 10**9` take a gigabyte.
 
-What is not promised: that a template says what the law or good taste wants. That it names who offers the link, and
-carries the link, is checked.
+What is not promised: that a template says what the law or good taste wants. That it names who offers the link, carries
+it, and leads to where the candidate can say no for good, is checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jinja2
 from jinja2 import nodes
@@ -31,9 +31,11 @@ from relay_mta.core.verdict import Language
 NAMES = tuple(f"{language}.{kind}" for language in ("ja", "en") for kind in ("txt", "plain.txt", "html"))
 """The templates there must be."""
 
-VARIABLES = frozenset({"company", "agency", "link", "language"})
-REQUIRED = frozenset({"agency", "link"})
-"""What every template must use: a block says who offers it, and leads somewhere."""
+VARIABLES = frozenset({"company", "agency", "link", "opt_out", "candidate", "language"})
+"""`company` and `agency` are names, `link` and `opt_out` URLs, `candidate` the name that the mail's To gives its reader
+("" if it gives none: ask with `{% if candidate %}`), `language` is "ja" or "en"."""
+REQUIRED = frozenset({"agency", "link", "opt_out"})
+"""What every template must use: a block says who offers it, leads somewhere, and says how to decline."""
 
 SOURCE_LIMIT = 16_384
 """Characters of a template. A block is a dozen lines; its styles are inline. Bounds the parser's work."""
@@ -93,7 +95,8 @@ _NOT_AT_END = frozenset("（([［{｛〔〈《「『【‘“")
 @dataclass(frozen=True, slots=True)
 class Block:
     r"""One candidate's block. The text variants are lines joined by "\n", none of them ending in a blank, without empty
-    lines around them and without a final line end; `html` likewise. `link` stands in each of them."""
+    lines around them and without a final line end; `html` likewise. `link` stands in each of them, and so does the
+    candidate's way to decline."""
 
     text: str
     plain: str
@@ -108,8 +111,11 @@ class BlockTemplates:
         self._templates = dict(templates)
 
     @classmethod
-    def parse(cls, sources: Mapping[str, str]) -> BlockTemplates:
-        """Read the templates of `NAMES`. Raises `TemplateError` with everything that is wrong in any of them."""
+    def parse(cls, sources: Mapping[str, str], *, places: Mapping[str, str] | None = None) -> BlockTemplates:
+        """Read the templates of `NAMES`. Raises `TemplateError` with everything that is wrong in any of them.
+
+        `places` is what problems call them; by default their names.
+        """
         problems = [Problem(name, "the template is missing") for name in NAMES if name not in sources]
         problems += [
             Problem(name, f"unknown template; the names are {', '.join(NAMES)}")
@@ -128,25 +134,31 @@ class BlockTemplates:
             made = cls(templates)
             problems += [problem for name in NAMES for problem in made._trial(name)]
         if problems:
-            raise TemplateError(tuple(problems))
+            called = places or {}
+            raise TemplateError(tuple(replace(one, file=called.get(one.file, one.file)) for one in problems))
         return made
 
-    def render(self, language: Language, *, company: str, agency: str, link: str) -> Block:
-        """The block in one language. Names are cleaned and shortened to `NAME_LIMIT`; `link` must be an http(s) URL.
+    def render(
+        self, language: Language, *, company: str, agency: str, link: str, opt_out: str, candidate: str = ""
+    ) -> Block:
+        """The block in one language. Names are cleaned and shortened to `NAME_LIMIT`; the links must be http(s) URLs.
 
         Raises `SpliceError("template")`.
         """
-        if len(link) > LINK_LIMIT or not _LINK.fullmatch(link):
-            raise SpliceError("template", "the link is not a plain http(s) URL")
+        for url in (link, opt_out):
+            if len(url) > LINK_LIMIT or not _LINK.fullmatch(url):
+                raise SpliceError("template", "the link is not a plain http(s) URL")
         names = {"company": _clean(company), "agency": _clean(agency)}
         if not all(names.values()):
             raise SpliceError("template", "the company's or the agency's name is empty")
+        names["candidate"] = _clean(candidate)
         # ㈱ and ① have customary spellings that every Japanese charset can write.
         simple = {key: _clean(unicodedata.normalize("NFKC", name)) for key, name in names.items()}
+        fixed = {"link": link, "opt_out": opt_out, "language": language}
         return Block(
-            text=self._text(f"{language}.txt", {**names, "link": link, "language": language}),
-            plain=self._text(f"{language}.plain.txt", {**simple, "link": link, "language": language}),
-            html=self._render(f"{language}.html", {**names, "link": link, "language": language}, HTML_LIMIT),
+            text=self._text(f"{language}.txt", {**names, **fixed}),
+            plain=self._text(f"{language}.plain.txt", {**simple, **fixed}),
+            html=self._render(f"{language}.html", {**names, **fixed}, HTML_LIMIT),
             link=link,
         )
 
@@ -167,23 +179,30 @@ class BlockTemplates:
             raise SpliceError("template", f"{name}: {type(error).__name__}") from error
         lines = [line.rstrip() for line in "".join(pieces).splitlines()]
         text = "\n".join(lines).strip("\n")
-        if values["link"] not in text:
-            raise SpliceError("template", f"{name}: the link is missing in the block")
+        for wanted, said in (("link", "the link"), ("opt_out", "the way to decline (opt_out)")):
+            if values[wanted] not in text:
+                raise SpliceError("template", f"{name}: {said} is missing in the block")
         return text
 
     def _trial(self, name: str) -> Iterator[Problem]:
         """Render one template with made-up values: what would fail at the first rejection fails at load."""
-        link = "https://relay.invalid/r/" + "a" * 26
-        values = {"company": "Company & Co.", "agency": "Agency <1>", "link": link, "language": name[:2]}
-        try:
-            text = self._render(name, values, HTML_LIMIT if name.endswith(".html") else TEXT_LIMIT)
-        except SpliceError as error:
-            yield Problem(name, str(error).removeprefix(f"template: {name}: "))
-            return
+        link, opt_out = (f"https://relay.invalid/{path}/{'a' * 26}" for path in ("r", "stop"))
+        fixed = {"agency": "Agency <1>", "link": link, "opt_out": opt_out, "language": name[:2]}
+        texts = []
+        for candidate in ("", "Taro Yamada"):
+            values = {"company": "Company & Co.", "candidate": candidate, **fixed}
+            try:
+                texts.append(self._render(name, values, HTML_LIMIT if name.endswith(".html") else TEXT_LIMIT))
+            except SpliceError as error:
+                yield Problem(name, str(error).removeprefix(f"template: {name}: "))
+                return
         if name.endswith(".html"):
             return
-        if link not in text.split("\n"):
-            yield Problem(name, "the link must stand alone on its line, or mail clients break it")
+        text = texts[0]
+        for url in (link, opt_out):
+            if url not in text.split("\n"):
+                yield Problem(name, "each link must stand alone on its line, or mail clients break it")
+                break
         if name == "en.plain.txt" and not text.isascii():
             yield Problem(name, "the plain variant must be pure ASCII")
         if name == "ja.plain.txt" and not _is_jis(text):

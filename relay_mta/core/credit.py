@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 from relay_mta.core.company import CreditTerms
 from relay_mta.core.ports import EntryState
 
-Kind = Literal["held", "relayed", "released", "visited", "registered", "reversed", "redeemed", "adjusted"]
+Kind = Literal["held", "relayed", "released", "visited", "registered", "reversed", "redeemed", "adjusted", "suppressed"]
 STATES: tuple[EntryState, ...] = get_args(EntryState)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -37,9 +37,9 @@ class Entry:
     """One line of the ledger. Nothing in it is personal data in clear, and none is ever changed or removed.
 
     `at` is UTC, ISO 8601 with microseconds and "Z". `relay` is the id of the relay's first `held` entry, "" for
-    `redeemed` and `adjusted`. `token` stands in `held` entries only. `amount` counts credits: those used, for
-    `redeemed` (positive), those given or taken, for `adjusted` (signed). `by` names the operator's account of an entry
-    made by hand.
+    `redeemed`, `adjusted`, and `suppressed` (this candidate wants no link again). `token` stands in `held` entries
+    only. `amount` counts credits: those used, for `redeemed` (positive), those given or taken, for `adjusted`
+    (signed). `by` names the operator's account of an entry made by hand.
     """
 
     company: str

@@ -138,4 +138,4 @@ def named(message: Message, name: str) -> Addresses:
         return Addresses(())
     read = addresses(text)
     # RFC 5322 §3.6: one of each. An escape that is left belongs to no text that we can tell from the addresses.
-    return Addresses(read.paths, odd=read.odd or len(values) > 1 or "\x1b" in text)
+    return Addresses(read.paths, read.odd or len(values) > 1 or "\x1b" in text, read.names)

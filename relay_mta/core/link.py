@@ -1,4 +1,5 @@
-"""A candidate's own link, `base_url/r/TOKEN`, and a company's dedicated one, `base_url/c/COMPANY`.
+"""A candidate's own link, `base_url/r/TOKEN`, and their way to stop all further ones, `base_url/stop/TOKEN`; and a
+company's dedicated link, `base_url/c/COMPANY`.
 
 A token is 128 random bits and says nothing: it is never derived from an address, a mail or a company, so that
 nobody who sees a link can work out whose it is. It is written as 26 characters of lower-case base32 (RFC 4648 §6,
@@ -39,6 +40,11 @@ def is_token(text: str) -> bool:
 def url(base_url: str, token: str) -> str:
     """The link that goes into the mail. `base_url` has no slash at its end."""
     return f"{base_url}/r/{token}"
+
+
+def opt_out_url(base_url: str, token: str) -> str:
+    """Where the candidate says that they never want a link again."""
+    return f"{base_url}/stop/{token}"
 
 
 def own_links(text: str, base_url: str) -> tuple[str, ...]:

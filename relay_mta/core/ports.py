@@ -167,10 +167,15 @@ class LinkTarget:
 
 
 class Links(Protocol):
-    """What the web needs to know of the ledger."""
+    """What the web needs of the ledger."""
 
     async def by_token(self, token: str) -> LinkTarget | None:
         """The relay that a token belongs to; None for unknown, erased or malformed tokens, in the same time."""
+        ...
+
+    async def suppress(self, token: str) -> bool:
+        """The token's candidate wants no link again from this company: every later `hold` of them raises
+        `OptedOutError`. Durable, idempotent; False for a token that `by_token` does not know."""
         ...
 
 
@@ -179,7 +184,10 @@ class Ledger(Links, Protocol):
     raises `LedgerError` if it could not be; none of them is ever retried blindly by its caller."""
 
     async def hold(self, candidacy: Candidacy) -> Held:
-        """Hold a candidacy, or return the hold that this copy key has already (re-held if it was released)."""
+        """Hold a candidacy, or return the hold that this copy key has already (re-held if it was released).
+
+        Raises `OptedOutError`.
+        """
         ...
 
     async def settle(self, held: Held) -> None:
@@ -214,3 +222,7 @@ class Ledger(Links, Protocol):
 
 class AlreadyClaimedError(Exception):
     """Another attempt at the same mail is running."""
+
+
+class OptedOutError(Exception):
+    """The candidate has said that they never want a link again."""

@@ -1,4 +1,5 @@
-"""What the embedded ledger looks up, in memory: relays by id, copy key, candidate and token, and every chain's head.
+"""What the embedded ledger looks up, in memory: relays by id, copy key, candidate and token, who wants no link
+again, and every chain's head.
 
 Built from the stored entries at opening and led on by each new one. `add` returns how to take itself back, for a write
 that could not be made durable. Every look-up is constant time; no I/O, no clock.
@@ -37,6 +38,7 @@ class Index:
         self._candidates: dict[tuple[str, str], list[Relay]] = {}
         self._tokens: dict[bytes, list[Relay]] = {}
         self._heads: dict[str, tuple[int, str]] = {}
+        self._suppressed: dict[tuple[str, str], str] = {}
 
     def head(self, company: str) -> tuple[int, str]:
         """The last entry's `seq` and `hash`; (0, "") before the first."""
@@ -58,6 +60,10 @@ class Index:
         live = (relay for relay in reversed(relays) if relay.state not in ("released", "reversed"))
         return next(live, relays[-1] if relays else None)
 
+    def suppressed(self, company: str, candidate_key: str) -> bool:
+        """Whether the candidate wants no link again from this company."""
+        return (company, candidate_key) in self._suppressed
+
     def add(self, entry: Mapping[str, Any]) -> Callable[[], None]:
         """Take in a company's next entry; returns what takes it back (newest first).
 
@@ -67,12 +73,25 @@ class Index:
         head = self.head(company)
         if (entry["seq"], entry.get("prev", "")) != (head[0] + 1, head[1]):
             raise ValueError("it does not follow the entry before it")
-        undo = self._advance(entry, kind, relay_id) if relay_id else _nothing
+        if kind == "suppressed":
+            undo = self._suppress((company, entry["candidate_key"]), entry["at"])
+        else:
+            undo = self._advance(entry, kind, relay_id) if relay_id else _nothing
         self._heads[company] = (entry["seq"], entry["hash"])
 
         def take_back() -> None:
             undo()
             self._heads[company] = head
+
+        return take_back
+
+    def _suppress(self, candidate: tuple[str, str], at: str) -> Callable[[], None]:
+        if candidate in self._suppressed:
+            return _nothing
+        self._suppressed[candidate] = at
+
+        def take_back() -> None:
+            del self._suppressed[candidate]
 
         return take_back
 

@@ -26,7 +26,7 @@ from typing import Any
 from relay_mta.core import credit, link
 from relay_mta.core.credit import Entry, Kind
 from relay_mta.core.errors import LedgerError
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, LinkTarget
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, LinkTarget, OptedOutError
 from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.reply import Reply
 from relay_mta.ledger import journal
@@ -123,6 +123,8 @@ class TinyLedger:
 
     async def hold(self, candidacy: Candidacy) -> Held:
         """As the protocol says. A candidate who has a link already keeps it, whatever mail this is."""
+        if self._index.suppressed(candidacy.company, candidacy.candidate_key):
+            raise OptedOutError
         relay = self._index.copy(candidacy.company, candidacy.copy_key)
         in_doubt = relay is not None and relay.state == "held"
         if relay is None:
@@ -170,6 +172,17 @@ class TinyLedger:
         if relay is None or personal is None:
             return None
         return LinkTarget(relay.company, relay.id, personal["language"], credit.moment(relay.held_at))
+
+    async def suppress(self, token: str) -> bool:
+        """As the protocol says. By a person, through the link in their mail; an operator needs no token."""
+        relay = self._index.token(token)
+        if relay is None or self._personal.document(self._personal_keys.get(relay.id, 0)) is None:
+            return False
+        if not self._index.suppressed(relay.company, relay.candidate_key):
+            entry = Entry(**self._next(relay.company), kind="suppressed", candidate_key=relay.candidate_key)
+            self._write(entry)
+        await self.storage.durable()
+        return True
 
     async def entries(self, company: str | None = None) -> list[Entry]:
         """Every durable entry, or those of one company, each company's in its order."""

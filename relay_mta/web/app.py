@@ -1,12 +1,14 @@
 """The page behind a candidate's link, the dedicated page of a company, and the health check.
 
-What it promises: GET and HEAD change nothing, whoever sends them (mail scanners open every link); nothing about the
+What it promises: GET and HEAD change nothing, whoever sends them (mail scanners open every link); opting out takes a
+press of a button; nothing about the
 candidate is on the page, and nothing is handed to the agency; the token goes nowhere, neither to a log, nor by Referer,
 nor to the agency; no script, no cookie, no request to anyone else; the Host field is never used; an unknown, erased or
 malformed token is the same plain 404; trouble of the ledger is a page that asks to try later.
-What it does not: registration, opt-out and the counting of visits; it does not limit requests by address.
+What it does not: registration and the counting of visits; it does not limit requests by address.
 
     GET /r/TOKEN     the candidate's page          GET /c/COMPANY   the same page without a token
+    GET /stop/TOKEN  asks whether to stop          POST /stop/TOKEN stops: no link again from this company
     GET /healthz     {"status": "ok", …}, 503 when something is wrong
 
 `serve_web` runs it in the loop of the caller and leaves the process's signals alone.
@@ -22,6 +24,7 @@ import socket
 import unicodedata
 from collections.abc import Callable, Generator, Mapping
 from importlib import resources
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -56,6 +59,7 @@ def create_app(
         routes=[
             Route("/r/{token}", site.candidate, methods=["GET"]),
             Route("/c/{company}", site.company, methods=["GET"]),
+            Route("/stop/{token}", site.stop, methods=["GET", "POST"]),
             Route("/healthz", site.healthz, methods=["GET"]),
         ],
         middleware=[Middleware(_Fields, fields=site.fields)],
@@ -63,6 +67,12 @@ def create_app(
     )
     app.router.redirect_slashes = False  # such a redirect is built from the Host field
     return app
+
+
+class _Page(Protocol):
+    """Makes a candidate's page; `otherwise` is the language where the reader's browser asks for none of ours."""
+
+    def __call__(self, request: Request, company: Company, *, otherwise: Language) -> Response: ...
 
 
 class _Site:
@@ -89,6 +99,27 @@ class _Site:
         self.fields = _protecting_fields(style, https=https)
 
     async def candidate(self, request: Request) -> Response:
+        return await self._of_candidate(request, self._offer)
+
+    async def stop(self, request: Request) -> Response:
+        """Asks, and where the answer is sent back (POST), does: it is the candidate's last word to this company."""
+        token = request.path_params["token"]
+
+        def asked(request: Request, company: Company, *, otherwise: Language) -> Response:
+            name = "stopped" if request.method == "POST" else "stop"
+            language = _language(request, otherwise=otherwise)
+            return self._page(name, language, 200, company=presentable(company.name))
+
+        if request.method == "POST":
+            try:
+                async with asyncio.timeout(_LOOKUP_SECONDS):
+                    _ = len(token) <= _LONGEST_TOKEN and await self._links.suppress(token)
+            except (LedgerError, TimeoutError):
+                return self._notice(request, "later", 503)
+        return await self._of_candidate(request, asked)
+
+    async def _of_candidate(self, request: Request, page: _Page) -> Response:
+        """The page of the token in the path, or the notice that stands in its place."""
         token = request.path_params["token"]
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
@@ -98,7 +129,7 @@ class _Site:
         company = self._companies.get(target.company) if target is not None else None
         if target is None or company is None:
             return self._notice(request, "not_found", 404)
-        return self._offer(request, company, otherwise="en" if target.language == "en" else "ja")
+        return page(request, company, otherwise="en" if target.language == "en" else "ja")
 
     async def company(self, request: Request) -> Response:
         company = self._companies.get(request.path_params["company"])
@@ -168,7 +199,7 @@ def _protecting_fields(style: str, *, https: bool) -> dict[str, str]:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     fields = {
         "content-security-policy": f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
         "x-frame-options": "DENY",

@@ -25,7 +25,9 @@ from relay_mta.core.splice import plan
 BASE = "https://relay.example.jp"
 LINK = link.dedicated(BASE, "acme")
 OWN = link.url(BASE, link.token(bytes(range(16))))
-BLOCK = BlockTemplates.parse(shipped.templates()).render("ja", company="アクメ", agency="サンプル", link=OWN)
+STOP = link.opt_out_url(BASE, link.token(bytes(range(16))))
+TEMPLATES = BlockTemplates.parse(shipped.templates())
+BLOCK = TEMPLATES.render("ja", company="アクメ", agency="サンプル", link=OWN, opt_out=STOP)
 RULES = RuleSet.parse(shipped.rules())
 COMPANY = Company("acme", "Acme", ("acme.example",), Agency("A", "https://a.example/"), mode="relay")
 ENVELOPE = Envelope("hr@acme.example", (Recipient("taro@mail.example"),))

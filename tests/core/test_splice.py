@@ -20,12 +20,18 @@ from relay_mta.core.errors import SpliceError
 
 BASE = "https://relay.example.jp"
 TOKEN = link.token(bytes(range(16)))
+STOP = link.opt_out_url(BASE, TOKEN)
 _TEMPLATES = Path(relay_mta.__file__).parent / "templates"
 TEMPLATES = block.BlockTemplates.parse({name: (_TEMPLATES / name).read_text(encoding="utf-8") for name in block.NAMES})
-JA = TEMPLATES.render("ja", company="株式会社アクメ", agency="サンプル人材紹介", link=link.url(BASE, TOKEN))
-JA_ODD = TEMPLATES.render("ja", company="㈱髙﨑①～－ｱｸﾒ", agency="Agence «Été»", link=link.url(BASE, TOKEN))
-EN = TEMPLATES.render("en", company="Acme", agency="Sample Agency", link=link.url(BASE, TOKEN))
-EN_NAMED = TEMPLATES.render("en", company="株式会社アクメ", agency="Sample", link=link.url(BASE, TOKEN))
+LINKS = {"link": link.url(BASE, TOKEN), "opt_out": STOP}
+JA = TEMPLATES.render(
+    "ja", company="株式会社アクメ", agency="サンプル人材紹介", link=link.url(BASE, TOKEN), opt_out=STOP
+)
+JA_ODD = TEMPLATES.render(
+    "ja", company="㈱髙﨑①～－ｱｸﾒ", agency="Agence «Été»", link=link.url(BASE, TOKEN), opt_out=STOP
+)
+EN = TEMPLATES.render("en", company="Acme", agency="Sample Agency", **LINKS)
+EN_NAMED = TEMPLATES.render("en", company="株式会社アクメ", agency="Sample", **LINKS)
 
 JAPANESE = (
     "山田様\r\n\r\nこのたびは弊社の求人にご応募いただき、ありがとうございました。\r\n残念ながら見送りとなりました。\r\n"
@@ -224,7 +230,7 @@ def test_iso_2022_jp_stays_7bit_and_ends_every_line_in_ascii() -> None:
 
 
 def test_characters_of_cp50221_are_read_by_ours_and_kana_become_full_width() -> None:
-    made = TEMPLATES.render("ja", company="㈱髙﨑①ｱｸﾒ", agency="サンプル", link=link.url(BASE, TOKEN))
+    made = TEMPLATES.render("ja", company="㈱髙﨑①ｱｸﾒ", agency="サンプル", **LINKS)
     raw = single("", "iso-2022-jp", "7bit") + charset.encode("髙橋様\r\n" + JAPANESE, "iso-2022-jp")
     out, _ = spliced(raw, made)
     assert "㈱髙﨑①アクメ" in message.index(out).texts[0].text
@@ -233,7 +239,7 @@ def test_characters_of_cp50221_are_read_by_ours_and_kana_become_full_width() -> 
 
 @pytest.mark.parametrize("label", ["iso-2022-jp", "shift_jis", "euc-jp"])
 def test_a_spelling_that_strict_readers_know_goes_before_one_they_do_not(label: str) -> None:
-    made = TEMPLATES.render("ja", company="㈱アクメ①", agency="サンプル", link=link.url(BASE, TOKEN))
+    made = TEMPLATES.render("ja", company="㈱アクメ①", agency="サンプル", **LINKS)
     for encoding in ("8bit", "quoted-printable", "base64"):
         out, _ = check(multipart(JAPANESE, label, encoding), made)
         plain, html = message.index(out).texts
@@ -244,7 +250,7 @@ def test_a_spelling_that_strict_readers_know_goes_before_one_they_do_not(label: 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", ["髙" * 200, "&" * 200, "W" * 200, "e\u0301" * 100, "\U00020bb7" * 100])
 def test_the_longest_names_fit_everywhere(name: str, encoding: str) -> None:
-    made = TEMPLATES.render("ja", company=name, agency=name, link=link.url(BASE, TOKEN))
+    made = TEMPLATES.render("ja", company=name, agency=name, **LINKS)
     out, _ = check(multipart(ENGLISH, "us-ascii", encoding), made)
     assert max(map(len, out.split(b"\r\n"))) <= 998
 

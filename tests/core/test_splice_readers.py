@@ -16,6 +16,7 @@ from relay_mta.core.splice import plan
 
 BASE = "https://relay.example.jp"
 URL = link.url(BASE, link.token(bytes(range(16))))
+STOP = link.opt_out_url(BASE, link.token(bytes(range(16))))
 _TEMPLATES = Path(relay_mta.__file__).parent / "templates"
 TEMPLATES = block.BlockTemplates.parse({name: (_TEMPLATES / name).read_text(encoding="utf-8") for name in block.NAMES})
 LETTER = "山田様\r\n\r\nこのたびはご応募いただきありがとうございました。\r\n残念ながら見送りとなりました。\r\n"
@@ -28,7 +29,7 @@ def single(text: str, label: str, encoding: str, codec: str, kind: str = "plain"
 
 
 def spliced(raw: bytes, company: str, language: block.Language = "ja") -> bytes:
-    made = TEMPLATES.render(language, company=company, agency="Sample Agency", link=URL)
+    made = TEMPLATES.render(language, company=company, agency="Sample Agency", link=URL, opt_out=STOP)
     return b"".join(apply(raw, plan(index(raw), made)))
 
 

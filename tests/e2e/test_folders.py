@@ -189,9 +189,9 @@ def check_mail(story: Story, delivery: Transaction, wanted: dict[str, Any], name
 def rendered_block(story: Story, token: bytes) -> bytes:
     """The text block as the shipped template writes it for this token, without the blank lines around it."""
     company = tomllib.loads(story.relay.config.read_text("utf-8"))["company"][0]
-    link = f"https://relay.example.jp/r/{token.decode()}"
+    link, stop = (f"https://relay.example.jp/{path}/{token.decode()}" for path in ("r", "stop"))
     templates = BlockTemplates.parse(shipped.templates())
-    block = templates.render("ja", company=company["name"], agency=company["agency"]["name"], link=link)
+    block = templates.render("ja", company=company["name"], agency=company["agency"]["name"], link=link, opt_out=stop)
     return block.text.strip("\n").replace("\n", "\r\n").encode()
 
 

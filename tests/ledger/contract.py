@@ -18,7 +18,7 @@ from relay_mta.core import credit, link
 from relay_mta.core.company import CreditTerms
 from relay_mta.core.credit import Entry
 from relay_mta.core.errors import LedgerError
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Held, OptedOutError
 from relay_mta.core.record import RecipientRecord, Record
 from relay_mta.core.reply import Reply
 
@@ -231,6 +231,29 @@ class LedgerContract(ABC):
     async def test_an_unknown_or_malformed_token_leads_nowhere(self, ledger: Any, token: str) -> None:
         await ledger.hold(candidacy())
         assert await ledger.by_token(token) is None
+
+    # --- opting out ---
+
+    async def test_who_opted_out_is_held_no_more(self, ledger: Any) -> None:
+        first = await ledger.hold(candidacy("m1"))
+        await ledger.settle(first)
+        assert await ledger.suppress(first.token) and await ledger.suppress(first.token)
+        for mail in ("m1", "m2"):
+            with pytest.raises(OptedOutError):
+                await ledger.hold(candidacy(mail))
+        assert (await ledger.hold(candidacy("m1", "jiro"))).state == "held"
+        assert (await ledger.hold(candidacy("m1", company="beta"))).state == "held"  # each company for itself
+        entries = await ledger.entries("acme")
+        assert [entry.kind for entry in entries] == ["held", "relayed", "suppressed", "held"]
+        assert credit.verify(entries) == ()
+        assert credit.balance(entries, [TERMS], self.clock()).counted == 1, "what was relayed stays counted"
+        assert (await ledger.by_token(first.token)).relay == first.relay, "the link leads where it led"
+
+    @pytest.mark.parametrize("token", ["", "a" * 26, "\udcff", "a" * 10_000])
+    async def test_an_unknown_token_opts_nobody_out(self, ledger: Any, token: str) -> None:
+        await ledger.hold(candidacy())
+        assert not await ledger.suppress(token)
+        assert [entry.kind for entry in await ledger.entries()] == ["held"]
 
     # --- delivery records ---
 

@@ -73,6 +73,7 @@ async def test_what_is_not_durable_is_not_in_memory(
             ledger.record("k", TWO),
             ledger.record("open", Record(())),
             ledger.close_record("open"),
+            ledger.suppress(first.token),
         ):
             with pytest.raises(LedgerError, match=os.strerror(number)) as caught:
                 await attempt

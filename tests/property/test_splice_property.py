@@ -26,7 +26,7 @@ NAMES = ("Acme", "株式会社アクメ", "㈱髙﨑①～", "ｱｸﾒ", "Café
 
 blocks = st.builds(
     lambda language, company, agency: TEMPLATES.render(
-        language, company=company, agency=agency, link=link.url(BASE, TOKEN)
+        language, company=company, agency=agency, link=link.url(BASE, TOKEN), opt_out=link.opt_out_url(BASE, TOKEN)
     ),
     st.sampled_from(["ja", "en"]),
     st.sampled_from(NAMES),

@@ -37,6 +37,12 @@ class Links:
         self.target = LinkTarget(company, "r1", language, datetime(2026, 1, 1, tzinfo=UTC))
         self.asked: list[str] = []
 
+    async def suppress(self, token: str) -> bool:
+        self.asked.append(f"suppress {token}")
+        if self.error is not None:
+            raise self.error
+        return token == TOKEN
+
     async def by_token(self, token: str) -> LinkTarget | None:
         self.asked.append(token)
         if self.error is not None:
@@ -159,6 +165,31 @@ async def test_unknown_tokens_are_one_and_the_same_404() -> None:
     assert {answer.status_code for answer in (*answers, gone, *elsewhere)} == {404}
     assert len({answer.text for answer in (*answers, gone, *elsewhere)}) == 1
     assert len({tuple(answer.headers.items()) for answer in (*answers, gone)}) == 1
+
+
+@pytest.mark.parametrize("language", ["ja", "en"])
+async def test_opting_out_takes_a_press_of_a_button(language: str) -> None:
+    links = Links()
+    app = app_of(links)
+    for method in ("GET", "HEAD"):
+        assert (await ask(app, f"/stop/{TOKEN}", method)).status_code == 200
+    asked = Page(await ask(app, f"/stop/{TOKEN}", accept_language=language))
+    (form,) = asked.all("form")
+    assert form == {"method": "post"} and len(asked.all("button")) == 1
+    assert not any(each.startswith("suppress") for each in links.asked), "looking changes nothing"
+    done = await ask(app, f"/stop/{TOKEN}", "POST", accept_language=language)
+    assert done.status_code == 200 and "アクメ" in done.text and "<form" not in done.text
+    assert links.asked.count(f"suppress {TOKEN}") == 1
+    assert "form-action 'self'" in done.headers["content-security-policy"]
+
+
+async def test_nobody_opts_out_by_an_unknown_token() -> None:
+    app = app_of()
+    unknown = [await ask(app, f"/stop/{token}", "POST") for token in ("a" * 26, "x", "a" * 5000, "%00")]
+    assert {answer.status_code for answer in unknown} == {404}
+    assert {answer.text for answer in unknown} == {(await ask(app, "/r/nope")).text}
+    assert (await ask(app_of(Links(LedgerError("x"))), f"/stop/{TOKEN}", "POST")).status_code == 503
+    assert (await ask(app, f"/stop/{TOKEN}", "PUT")).status_code == 405
 
 
 async def test_the_dedicated_page_asks_the_ledger_nothing() -> None:
