@@ -22,6 +22,7 @@ from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
 from relay_mta.relay import Setting
 from relay_mta.rulebook import Rulebook
+from relay_mta.signing import signers_of
 from relay_mta.smtp.budget import Budget
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.server import Listener, listen
@@ -109,6 +110,7 @@ class App:
         self._stack.push_async_callback(ledger.close)
         if ledger.storage.torn:
             maillog.journal_torn(size=ledger.storage.torn)
+        signers = signers_of(config)
         setting = Setting(
             hostname=config.hostname,
             base_url=config.web.base_url,
@@ -129,7 +131,12 @@ class App:
         self._stack.push_async_callback(self._web.stop)
 
         def setting_of(id: str) -> Setting:
-            return replace(setting, rules=rulebook.of(id), templates=own_templates.get(id, templates))
+            return replace(
+                setting,
+                rules=rulebook.of(id),
+                templates=own_templates.get(id, templates),
+                signing=signers.get(id),
+            )
 
         relay = Relay(gates, setting_of, max_size=config.max_size)
         budget = Budget(config.memory_budget)

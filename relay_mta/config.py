@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from relay_mta.core.address import within
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError, Problem
 from relay_mta.schema import (
@@ -36,6 +37,7 @@ from relay_mta.schema import (
     as_host_port,
     as_network,
     as_size,
+    domain,
     shown,
 )
 from relay_mta.tomllines import KeyPath, key_lines, nearest_line
@@ -72,11 +74,20 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DkimKey:
+    """With what a company signs. The file may still be to be made."""
+
+    path: Path
+    selector: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompanyConfig:
     """A company with what stands around it: who may send as it, and where its mail goes.
 
     `hide_client`: our Received field does not name the client's address. `rules` and `templates`: folders of its own
-    rule files and block templates, on top of everybody's.
+    rule files and block templates, on top of everybody's. `dkim_key` is there if it signs (`dkim = "resign"`).
     """
 
     company: Company
@@ -85,6 +96,7 @@ class CompanyConfig:
     hide_client: bool = False
     rules: Path | None = None
     templates: Path | None = None
+    dkim_key: DkimKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +201,19 @@ def _company(model: CompanyModel) -> CompanyConfig:
         off_keywords=tuple(model.off_keywords),
         allow_force=model.allow_force,
         placement=model.placement,
+        dkim=model.dkim,
         several_to=model.several_to,
         max_copies=model.max_copies,
         split_deadline=model.split_deadline,
         credits=tuple(sorted(terms, key=lambda each: each.start)),
     )
     upstream = UpstreamConfig(model.upstream.host, model.upstream.port, model.upstream.tls, model.upstream.ca_file)
-    return CompanyConfig(company, tuple(model.clients), upstream, model.hide_client, model.rules, model.templates)
+    key = None
+    if model.dkim_key is not None and model.dkim_selector is not None:
+        key = DkimKey(model.dkim_key, model.dkim_selector, model.dkim_domain or model.domains[0])
+    return CompanyConfig(
+        company, tuple(model.clients), upstream, model.hide_client, model.rules, model.templates, dkim_key=key
+    )
 
 
 # --- what is wrong between keys -------------------------------------------------------------------------------------
@@ -211,6 +229,7 @@ def _relations(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from _twice(
             ("company", index, "credits"), _tables(company, "credits"), "from", "one date starts one terms"
         )
+        yield from _dkim(index, company)
     yield from _client_overlaps(companies)
     yield from _loops(data, companies)
     limits = data.get("limits")
@@ -251,6 +270,22 @@ def _twice(
             if str(value) in seen:
                 yield (*path, index, key), f"{shown(value)} stands here a second time; {expected}"
             seen.add(str(value))
+
+
+def _dkim(index: int, company: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """What signing needs, and a domain that the company may sign for (RFC 7489 §3.1.1: aligned with From's)."""
+    path: KeyPath = ("company", index)
+    for key, expected in (("dkim_selector", "the name of the DKIM record"), ("dkim_key", "a PEM file")):
+        if company.get("dkim") == "resign" and key not in company:
+            yield (*path, key), f'is missing; expected {expected}, because dkim = "resign"'
+    own = company.get("domains")
+    domains = [name for name in (_try(domain, each) for each in (own if isinstance(own, list) else ())) if name]
+    signing = _try(domain, company.get("dkim_domain"))
+    if signing and domains and not within(signing, domains):
+        yield (
+            (*path, "dkim_domain"),
+            f'"{signing}" is none of the company\'s domains; expected one of {", ".join(domains)}',
+        )
 
 
 def _client_overlaps(companies: list[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[KeyPath, str]]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from relay_mta import rulefolder, templatefolder
 from relay_mta.config import Config
-from relay_mta.core import disposition, exemption, link, trace
+from relay_mta.core import disposition, dkim, exemption, link, trace
 from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.candidate import display_name
@@ -25,10 +25,11 @@ from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.message import Message, index
 from relay_mta.core.newline import mended
-from relay_mta.core.ports import Chunks
+from relay_mta.core.ports import Chunks, Signing
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import plan
 from relay_mta.core.verdict import Hit
+from relay_mta.signing import signers_of
 
 SAMPLE_BASE_URL = "https://relay.example.jp"
 SAMPLE_AGENCY = Agency("サンプル人材紹介株式会社", "https://agency.example/register")
@@ -67,7 +68,7 @@ class Examination:
 class Examiner:
     """Holds the rules and templates; without a configuration the From domain counts as the company's own.
 
-    `own_rules` and `own_templates`: those of companies that have their own, by id.
+    `own_rules`, `own_templates` and `signing` (keys): those of companies that have their own, by id.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Examiner:
         *,
         own_rules: Mapping[str, RuleSet] | None = None,
         own_templates: Mapping[str, BlockTemplates] | None = None,
+        signing: Mapping[str, Signing] | None = None,
         max_size: int = DEFAULT_LIMITS["max_size"],
         max_received: int = DEFAULT_LIMITS["max_received"],
     ) -> None:
         self._rules = rules
         self._own_rules = own_rules or {}
         self._own_templates = own_templates or {}
+        self._signing = signing or {}
         self._templates = templates
         self._companies = tuple(companies)
         self._base_url = base_url
@@ -114,6 +117,7 @@ class Examiner:
             config.web.base_url,
             own_rules=own,
             own_templates=own_templates,
+            signing=signers_of(config),
             max_size=config.max_size,
             max_received=config.max_received,
         )
@@ -179,7 +183,10 @@ class Examiner:
         )
         dedicated = link.dedicated(self._base_url, company.id)
         edits = plan(message, block, placement=company.placement, dedicated_link=dedicated)
-        return apply(message.raw, (*trace.edits(message, b""), *edits))
+        broken = dkim.broken(message, company)
+        mail = apply(message.raw, (*trace.edits(message, b""), *edits, *broken))
+        signing = self._signing.get(company.id)
+        return signing.signed(mail) if signing is not None and broken else mail
 
     @staticmethod
     def _examination(

@@ -8,6 +8,7 @@ the original bytes, charges nothing and is logged; trouble of ours is 451, never
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from datetime import datetime
 
 from relay_mta import maillog
 from relay_mta.books import Books
-from relay_mta.core import delivery, dsn, keys, link, steps, trace
+from relay_mta.core import delivery, dkim, dsn, keys, link, steps, trace
 from relay_mta.core.address import person, same_path
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.candidate import display_name
@@ -26,7 +27,7 @@ from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
 from relay_mta.core.message import Message, index
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger, OptedOutError
+from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger, OptedOutError, Signing
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
@@ -65,7 +66,7 @@ class _Watch:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What every transaction needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which rules on
-    probation a mail met, `missed` why a rejection was exempt."""
+    probation a mail met, `missed` why a rejection was exempt. `signing`: the company's key, if it signs again."""
 
     hostname: str
     base_url: str
@@ -78,6 +79,7 @@ class Setting:
     unique: Callable[[], str]
     tried: Callable[[Sequence[str]], None]
     missed: Callable[[str], None]
+    signing: Signing | None = None
 
 
 @dataclass(slots=True)
@@ -226,7 +228,8 @@ class Transaction:
                 held = await self._hold(message, verdict, i, earlier)
                 if held.state in ("released", "reversed"):
                     continue
-                copies.spliced[i] = apply(message.raw, (*edits, *self._plan(message, verdict.language, held.token, i)))
+                plan = self._plan(message, verdict.language, held.token, i)
+                copies.spliced[i] = await self._signed(message, (*edits, *plan))
                 copies.held[i] = held
             except OptedOutError:
                 maillog.uncharged(id=self._id, company=self._company.id, reason="opted-out", in_doubt=False)
@@ -240,6 +243,14 @@ class Transaction:
         if earlier is not None and self._company.mode != "relay":
             await self._let_go(message, earlier)
         return copies
+
+    async def _signed(self, message: Message, edits: Sequence[Edit]) -> Chunks:
+        """The edited mail, without the company's own signatures, which the edits break; signed again if wanted."""
+        broken = dkim.broken(message, self._company)
+        mail = apply(message.raw, (*edits, *broken))
+        if not broken or self._setting.signing is None:
+            return mail
+        return await asyncio.to_thread(self._setting.signing.signed, mail)
 
     def _plan(self, message: Message, language: Language, token: str, i: int) -> tuple[Edit, ...]:
         """The edits that make one candidate's copy. Raises `SpliceError`."""

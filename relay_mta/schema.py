@@ -171,6 +171,14 @@ def _keyword(value: Any) -> str:
     return text
 
 
+def _selector(value: Any) -> str:
+    """A DKIM selector (RFC 6376 §3.1): labels of a domain name."""
+    text = _text(value).lower()
+    if len(text) > 63 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
+        raise ValueError(f"{shown(value)} cannot be a selector")
+    return text
+
+
 def _company_id(value: Any) -> str:
     text = _text(value)
     if not re.fullmatch(r"[a-z0-9-]{1,32}", text):
@@ -366,6 +374,14 @@ class CompanyModel(Model):
     )
     allow_force: bool = Field(False, description="true or false")
     placement: Literal["below", "end", "link"] = Field("below", description='"below", "end" or "link"')
+    dkim: Literal["exempt", "resign", "remove"] = Field("exempt", description='"exempt", "resign" or "remove"')
+    dkim_selector: Annotated[str, PlainValidator(_selector)] | None = Field(
+        None, description='the selector of the DKIM record, such as "relay1"'
+    )
+    dkim_domain: Domain | None = Field(None, description="the domain that signs, one of the company's own")
+    dkim_key: Annotated[Path, PlainValidator(_beside)] | None = Field(
+        None, description="a PEM file with the private key (relay-mta dkim keygen makes one)"
+    )
     several_to: bool = Field(False, description="true or false")
     max_copies: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
     split_deadline: Seconds = _default("40s", 'a time up to a day, such as "40s" or a number of seconds')

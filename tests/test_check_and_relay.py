@@ -16,7 +16,7 @@ from relay_mta.examine import Examiner
 from tests.smtp.peers import OK
 from tests.test_relay import HARMLESS, HR, TARO, house, mail, parsed_once, received_cut
 
-_TOKEN = re.compile(rb"/r/[a-z2-7]{26}")
+_TOKEN = re.compile(rb"(?<=/r/)[a-z2-7]{26}|(?<=/stop/)[a-z2-7]{26}")
 _COMPANY = Company(
     id="acme",
     name="株式会社アクメ",

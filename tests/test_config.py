@@ -300,6 +300,29 @@ def test_broken_configuration(folder: str) -> None:
             'id = "acme"\noff_keywords = ["要  \u115f\u3164"]',
             "8: company[1].off_keywords[1]:",  # shows as one character
         ),
+        (
+            'id = "acme"',
+            'id = "acme"\ndkim = "resign"\ndkim_key = "x"',
+            "6: company[1].dkim_selector: is missing; expected",
+        ),
+        (
+            'id = "acme"',
+            'id = "acme"\ndkim = "resign"\ndkim_selector = "x"',
+            "6: company[1].dkim_key: is missing; expected",
+        ),
+        (
+            'id = "acme"',
+            'id = "acme"\ndkim_selector = "a b"',
+            '8: company[1].dkim_selector: "a b" cannot be a selector',
+        ),
+        (
+            'id = "acme"',
+            'id = "acme"\ndkim_domain = "acme.example"',
+            """8: company[1].dkim_domain: "acme.example" is none of the company's domains""",
+        ),
+        ('id = "acme"', 'id = "acme"\nplacement = "top"', '8: company[1].placement: "top" is none of them'),
+        ('id = "acme"', 'id = "acme"\ntemplates = "nowhere"', '8: company[1].templates: "nowhere" is not there'),
+        ("[[company]]", '[templates]\ndirectory = "x"\n[[company]]', '7: templates.directory: "x" is not there'),
         ("[[company]]", '[limits]\ndrain = "30"\n[[company]]', '7: limits.drain: "30" cannot be read'),
         ("[[company]]", "[limits]\ndrain = -1\n[[company]]", "7: limits.drain: -1 is out of range"),
         ("[[company]]", "[limits]\nmax_size = true\n[[company]]", "7: limits.max_size: true cannot be read"),

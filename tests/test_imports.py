@@ -44,7 +44,8 @@ WALLS: dict[str, set[str]] = {
     "rulestatus": {"core", "config"},
     "templatefolder": {"core", "shipped"},
     "templatecheck": {"core"},
-    "examine": {"core", "config", "rulefolder", "templatefolder"},
+    "signing": {"core", "config"},
+    "examine": {"core", "config", "rulefolder", "templatefolder", "signing"},
     "app": {
         "__init__",
         "core",
@@ -57,12 +58,22 @@ WALLS: dict[str, set[str]] = {
         "conversation",
         "config",
         "templatefolder",
+        "signing",
         "rulebook",
     },
     "demo": {"core", "maillog", "app", "config", "shipped", "examine"},
     "cli": {
         *("__init__", "core", "ledger", "app", "config", "shipped", "examine", "demo"),
-        *("rulefolder", "rulecheck", "rulereport", "rulemeasure", "rulestatus", "templatefolder", "templatecheck"),
+        *(
+            "rulefolder",
+            "rulecheck",
+            "rulereport",
+            "rulemeasure",
+            "rulestatus",
+            "templatefolder",
+            "templatecheck",
+            "signing",
+        ),
     },
     "__main__": {"cli"},
 }

@@ -19,13 +19,14 @@ import pytest
 
 from relay_mta import maillog
 from relay_mta.app import App
-from relay_mta.config import CompanyConfig, Config, ListenerConfig, UpstreamConfig, WebConfig
+from relay_mta.config import CompanyConfig, Config, DkimKey, ListenerConfig, UpstreamConfig, WebConfig
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import LedgerError, SpliceError
 from relay_mta.core.rules import RuleSet
 from relay_mta.relay import JUDGING_SECONDS
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import DROP, OK, STALL, ScriptedUpstream
+from tests.test_signing import Zone
 
 HR, TARO, HANAKO, BOSS = "hr@acme.example.jp", "taro@mail.example", "hanako@mail.example", "boss@acme.example.jp"
 LINK = re.compile(rb"https://relay\.example\.jp/r/([a-z2-7]{26})\b")
@@ -93,7 +94,12 @@ def parsed_once(files: Sequence[tuple[str, bytes]]) -> RuleSet:
 
 @asynccontextmanager
 async def house(
-    place: Path, script: dict[bytes, Any] | None = None, *, company: dict[str, Any] | None = None, **changes: Any
+    place: Path,
+    script: dict[bytes, Any] | None = None,
+    *,
+    company: dict[str, Any] | None = None,
+    dkim_key: DkimKey | None = None,
+    **changes: Any,
 ) -> AsyncIterator[House]:
     log = io.StringIO()
     maillog.configure(log)
@@ -115,7 +121,12 @@ async def house(
             rules_directory=None,
             drain_seconds=1.0,
             companies=(
-                CompanyConfig(acme, (ip_network("127.0.0.0/8"),), UpstreamConfig("127.0.0.1", upstream.port, "none")),
+                CompanyConfig(
+                    acme,
+                    (ip_network("127.0.0.0/8"),),
+                    UpstreamConfig("127.0.0.1", upstream.port, "none"),
+                    dkim_key=dkim_key,
+                ),
             ),
             **changes,
         )
@@ -228,6 +239,22 @@ async def test_a_resend_with_another_date_gets_the_same_link(tmp_path: Path) -> 
         await relay.send(mail("Date: Tue, 17 Nov 2026 10:00:00 +0900"))
         tokens = {token for m in relay.upstream.mails for token in LINK.findall(m.raw)}
         assert len(tokens) == 1
+
+
+async def test_each_copy_is_signed_again(tmp_path: Path) -> None:
+    zone = Zone(tmp_path)
+    zone.signer("acme.example.jp", "relay")
+    key = DkimKey(tmp_path / "acme.example.jp.relay.pem", "relay", "acme.example.jp")
+    raw = zone.signed(mail(), "acme.example.jp")
+    async with house(tmp_path, company={"dkim": "resign"}, dkim_key=key) as relay:
+        assert await relay.send(raw, TARO, HANAKO, BOSS) == OK
+        await relay.send(zone.signed(HARMLESS, "acme.example.jp"))
+        taro, hanako, boss, harmless = (sent.raw for sent in relay.upstream.mails)
+        for spliced in (taro, hanako):
+            assert LINK.search(spliced) and spliced.lower().count(b"dkim-signature:") == 1 and b"s=relay;" in spliced
+        for untouched in (boss, harmless):
+            assert not LINK.search(untouched) and b"s=s1;" in untouched
+        assert [zone.verified(sent.raw) for sent in relay.upstream.mails] == [[True]] * 4
 
 
 async def test_who_opted_out_gets_no_link_again(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "check": "relay_mta.cli.check",
     "credits": "relay_mta.cli.credits",
     "demo": "relay_mta.cli.demo",
+    "dkim": "relay_mta.cli.dkim",
     "rules": "relay_mta.cli.rules",
     "serve": "relay_mta.cli.serve",
     "templates": "relay_mta.cli.templates",

@@ -12,6 +12,8 @@ OFF_KEYWORDS = ("[no-relay]", "【リレー不要】")
 Mode = Literal["off", "observe", "relay"]
 Placement = Literal["below", "end", "link"]
 """Where a block goes: below the new text, at the end of all, or only where the company's dedicated link stands."""
+Dkim = Literal["exempt", "resign", "remove"]
+"""A rejection that is signed when it comes to us: left alone, signed again, or its signature taken out."""
 EarnOn = Literal["relayed", "registered"]
 
 
@@ -54,6 +56,7 @@ class Company:
     off_keywords: tuple[str, ...] = ()
     allow_force: bool = False
     placement: Placement = "below"
+    dkim: Dkim = "exempt"
     several_to: bool = False
     max_copies: int = 20
     split_deadline: float = 40.0

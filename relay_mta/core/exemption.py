@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from relay_mta.core import fold
+from relay_mta.core import dkim, fold
 from relay_mta.core.address import Addresses, addresses, listed
 from relay_mta.core.company import Company
 from relay_mta.core.envelope import Envelope
@@ -22,7 +22,6 @@ from relay_mta.core.trace import SWITCH
 _EMPTY_GROUP = re.compile(r"""[^:;<>@",()]*+:\s*+;\s*+""")  # "undisclosed-recipients:;" names nobody, clearly
 # Raw ISO-2022-JP: its bytes look like commas and brackets. The group is missing where it does not return to ASCII.
 _JIS = re.compile(rb"(?:\x1b(?:\$[@B]|\(I)[^\x1b]*+)++(\x1b\([BJ])?+")
-_DKIM_DOMAIN = re.compile(r"(?:^|;)\s*d\s*=\s*([^;\s]+)")
 
 _UNTOUCHABLE = {
     "multipart/signed": "signed",
@@ -115,11 +114,7 @@ def own_trace(message: Message, company: Company, base_url: str) -> str | None:
             return "own-link"
         if "-----BEGIN PGP " in written:
             return "pgp-inline"
-    signers = [_DKIM_DOMAIN.search(value) for value in message.values("dkim-signature")]
-    if signers:
-        own = any(signer and listed(f"@{signer[1]}", company.domains) for signer in signers)
-        return "dkim-own" if own else "dkim-other"
-    return None
+    return dkim.exempts(message, company)
 
 
 def named(message: Message, name: str) -> Addresses:

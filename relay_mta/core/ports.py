@@ -116,6 +116,17 @@ class Front(Protocol):
         ...
 
 
+# --- signing --------------------------------------------------------------------------------------------------------
+
+
+class Signing(Protocol):
+    """A company's DKIM key."""
+
+    def signed(self, mail: Chunks) -> Chunks:
+        """The mail with a DKIM-Signature more on top; takes long for a large mail. Raises `SpliceError("dkim")`."""
+        ...
+
+
 # --- ledger ---------------------------------------------------------------------------------------------------------
 
 
