@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +27,7 @@ from relay_mta.core.errors import RelayError, SpliceError
 from relay_mta.core.message import index
 from relay_mta.examine import Examination, Examiner
 from relay_mta.signing import Signer, generate
+from tests.golden import readers
 from tests.test_config import SMALL
 
 COMPANY = Company("acme", "Acme", ("acme.example",), Agency("A", "https://a.example/"), mode="relay")
@@ -129,6 +134,20 @@ def test_resign_takes_out_ones_own_and_signs_again(zone: Zone, examine: Callable
     # Through a hop that adds its trace fields and signs for itself.
     hop = zone.signed(b"Received: from a by b; Mon, 2 Nov 2026 10:00:01 +0900\r\n" + out, "hop.example")
     assert zone.verified(hop) == [True, True, False]
+
+
+def test_another_verifier_agrees(zone: Zone, examine: Callable[..., Examination], tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None or not (readers.NODE / "node_modules").is_dir():
+        assert os.environ.get("CI") != "true", "mailauth is missing in CI"
+        pytest.skip("mailauth (npm) is not installed: signatures are verified by the library that made them alone")
+    out = copy(examine(zone.signed(mail(), "acme.example"), "resign"))
+    hop = zone.signed(b"Received: from a by b; Mon, 2 Nov 2026 10:00:01 +0900\r\n" + out, "hop.example")
+    (tmp_path / "mail.eml").write_bytes(hop)
+    (tmp_path / "zone.json").write_text(json.dumps(zone.records))
+    command = [node, str(readers.NODE / "verify.mjs"), str(tmp_path / "mail.eml"), str(tmp_path / "zone.json")]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert sorted(said) == [["acme.example", "relay", "pass"], ["hop.example", "s1", "pass"]]
 
 
 def test_remove_takes_out_ones_own_and_the_upstreams_signature_holds(

@@ -82,6 +82,9 @@ def _below(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
             table = _table(parent)
             if table is None or following < table.end or share.of(parent) >= _MAIN_SHARE:
                 break
+            letter = _main_cell(table, parent, share)
+            if letter is not None:
+                return _revealed(tree, letter, letter.close)
             node = table
         elif parent.name in _FLOW and not _is_unseen(parent) and (_is_block(node) or _is_unseen(parent.parent)):
             break
@@ -175,6 +178,23 @@ def _table(cell: Element) -> Element | None:
         if node.name == "table":
             return node
         node = node.parent
+    return None
+
+
+def _main_cell(table: Element, last: Element, share: _Share) -> Element | None:
+    """The cell of a table above `last` that holds the letter: the block belongs at its end, inside the frame that the
+    sender drew around it, and not below a button or a footer in cells of their own."""
+    stack: list[PageElement] = list(table.contents)
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, Element):
+            continue
+        if node.name in ("td", "th"):
+            closed = node.close < node.end
+            if closed and node.end <= last.start and not _is_unseen(node) and share.of(node) >= _MAIN_SHARE:
+                return node
+        elif node.name in _ROWS:
+            stack.extend(node.contents)
     return None
 
 
