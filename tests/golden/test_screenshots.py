@@ -20,7 +20,7 @@ from tests.golden.folders import FOLDERS, Golden
 
 WIDTH, HEIGHT = 800, 2400
 EDGES = 2
-"""Rows that may be drawn anew: an edge that lay between two pixels may lie on one now (a letter's lines of 25.5 pixels)."""
+"""Rows that may be drawn anew: an edge that lay between two pixels may lie on one now."""
 GOLDEN = [golden for golden in map(folders.read, FOLDERS) if golden.outcome == "relay"]
 DRAWN = [
     golden
