@@ -142,7 +142,7 @@ class Transaction:
         return answer.reply
 
     async def _run(self, raw: bytes, attempt: _Outcome, *, normalised: bool) -> Answer:
-        message = index(raw, self._watch)
+        message = index(raw, self._watch, mended=True)  # as `ports.Conversation.data` promises
         if trace.hops(message) >= self._setting.max_received:
             attempt.reason = "loop"
             return Answer(LOOP, None)

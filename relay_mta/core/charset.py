@@ -97,6 +97,8 @@ def find(label: str | None, payload: bytes) -> str:
             if _decodes(payload, cp50221.NAME):
                 return cp50221.NAME
             raise LookupError("unknown escape sequences")
+        if codec == cp50221.NAME and not _decodes(payload, codec):
+            raise LookupError("shift codes that are none of JIS")
         return codec or "ascii"
     if _JIS_ESCAPE.search(payload):
         raise LookupError("8-bit bytes and JIS escape sequences")
@@ -105,6 +107,14 @@ def find(label: str | None, payload: bytes) -> str:
     if codec and _decodes(payload, codec):
         return codec
     return _guess(payload)
+
+
+def agrees(label: str | None, payload: bytes, codec: str) -> bool:
+    """Whether `find` takes the codec for these bytes."""
+    try:
+        return find(label, payload) == codec
+    except LookupError:
+        return False
 
 
 def widely_read(payload: bytes, codec: str, label: str | None) -> bool:

@@ -238,7 +238,10 @@ def _content_ids(part: Part) -> list[str]:
     return [header.text(each.value).strip("<>") for each in part.fields if each.name.lower() == "content-id"]
 
 
-def index(raw: bytes, patience: Patience = endless) -> Message:
-    """Read a mail. `raw` has CRLF line ends; any bytes are taken, and what cannot be relied on becomes `trouble`."""
-    parts, trouble = mime.parts_of(raw)
+def index(raw: bytes, patience: Patience = endless, *, mended: bool = False) -> Message:
+    """Read a mail. `raw` has CRLF line ends; any bytes are taken, and what cannot be relied on becomes `trouble`.
+
+    `mended`: the caller knows that there is no bare CR or LF, and spares us half of the work on a large mail.
+    """
+    parts, trouble = mime.parts_of(raw, mended=mended)
     return Message(raw, parts, trouble, patience)

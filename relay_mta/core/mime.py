@@ -275,12 +275,15 @@ def _parameter_reason(found: Parameters) -> str:
     return "ambiguous:content-type-parameter"
 
 
-def parts_of(raw: bytes) -> tuple[tuple[Part, ...], str | None]:
-    """The parts of a mail in preorder, at least one, and the reason why it must not be touched, if there is one."""
+def parts_of(raw: bytes, *, mended: bool = False) -> tuple[tuple[Part, ...], str | None]:
+    """The parts of a mail in preorder, at least one, and the reason why it must not be touched, if there is one.
+
+    `mended`: it is known that every line ends in CRLF and that CR and LF stand nowhere else.
+    """
     scan = _Scan(raw)
     if b"\0" in raw:
         scan.trouble_is("ambiguous:nul")
-    if raw.count(b"\r\n") * 2 != len(raw.translate(None, _NO_NEWLINE)):
+    if not mended and raw.count(b"\r\n") * 2 != len(raw.translate(None, _NO_NEWLINE)):
         scan.trouble_is("ambiguous:bare-newline")  # RFC 5321 §2.3.8
     scan.run()
     return scan.tree(), scan.trouble

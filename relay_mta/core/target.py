@@ -64,9 +64,11 @@ class Target:
         """The edit of the body that puts `new` at the place, proved."""
         payload, part = self.shown.payload, self.part
         body = self.message.raw[part.body_start : part.body_end]
+        changed = payload[: self.offset] + new + payload[self.offset :]
+        self._same_charset(changed)
         try:
             written = charset.decode(new, self.codec)
-            text = charset.decode(payload[: self.offset] + new + payload[self.offset :], self.codec)
+            text = charset.decode(changed, self.codec)
         except (ValueError, LookupError) as error:
             raise SpliceError("verify", "the new text cannot be read") from error
         if text != self.before + written + self.after:
@@ -85,6 +87,7 @@ class Target:
         spans = self._spans_of_bytes(places)
         new = link.encode("ascii")
         changed, expected = _put(payload, spans, new), _put(text, places, link)
+        self._same_charset(changed)
         try:
             read = charset.decode(changed, self.codec)
         except (ValueError, LookupError) as error:
@@ -96,6 +99,11 @@ class Target:
             Edit(part.body_start + done.start, part.body_start + done.end, done.new)
             for done in insertion.replace(body, part.encoding, payload, spans, new)
         )
+
+    def _same_charset(self, changed: bytes) -> None:
+        """What was guessed of a text without a true label must be guessed of the changed one, too."""
+        if not charset.agrees(self.part.params.get("charset"), changed, self.codec):
+            raise SpliceError("charset", "the new text would be taken for one in another character set")
 
     def _spans_of_bytes(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """The spans of the payload that are these spans of the text: the same of all that look like them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay_mta.core.quote import Region, place_after, sort_lines
 
@@ -39,8 +40,7 @@ class Layout:
         return at == len(self.history) or end <= self.history[at][0]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line as it is read: flowed lines joined. `end` lies past the line end."""
 
     text: str

@@ -241,3 +241,16 @@ def test_a_foreign_name_merged_into_a_jis_text_is_in_no_charset(codec: str, labe
 )
 def test_what_readers_of_the_label_can_read(text: str, codec: str, label: str | None, read: bool) -> None:
     assert charset.widely_read(charset.encode(text, codec), codec, label) is read
+
+
+def test_shift_codes_in_ascii_that_is_called_jis_have_no_codec() -> None:
+    """Found by fuzzing: SO and SI without any escape sequence passed as JIS and then could not be decoded."""
+    with pytest.raises(LookupError):
+        charset.find("iso-2022-jp", b"abc \x0e!\x0f def\r\n")
+
+
+def test_what_was_guessed_must_be_guessed_again() -> None:
+    """Found by fuzzing: behind the splice a guess at unlabelled bytes could come out otherwise."""
+    kana = "あいう".encode("euc_jp")
+    assert charset.agrees(None, kana, "euc-jp") and not charset.agrees(None, kana + b"\xe3", "euc-jp")
+    assert not charset.agrees(None, kana, "shift_jis")

@@ -1,4 +1,4 @@
-"""Ten seconds of coverage-guided fuzzing for each target, from the golden mails on; `tests/nightly/fuzz.py` takes longer.
+"""Ten seconds of coverage-guided fuzzing for each target, from the golden mails on; `tests/nightly/fuzz.py` does more.
 
 What a fuzzer finds becomes a test named after it, and its bytes go into `found/`, which every run begins with.
 """
@@ -36,3 +36,15 @@ def test_nothing_is_found_in_a_short_run(target: Path, tmp_path: Path) -> None:
     done = fuzz(target, tmp_path, SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Done " in done.stderr and not list(tmp_path.glob("crash-*"))
+
+
+@pytest.mark.parametrize("found", sorted(HERE.glob("found/*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda path: path.stem)
+def test_what_was_found_stays_mended(target: Path, found: Path) -> None:
+    if find_spec("atheris") is None:
+        assert os.environ.get("CI") != "true", "atheris is missing in CI"
+        pytest.skip("atheris is not installed: what the fuzzer found is not tried again")
+    done = subprocess.run(
+        [sys.executable, str(target), str(found)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
