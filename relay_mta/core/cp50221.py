@@ -14,6 +14,7 @@ Source of the tables: the standard library's cp932, whose rows 13 and 89 to 92 a
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -52,6 +53,7 @@ def _extension() -> dict[bytes, str]:
     return table
 
 
+_LINE_END = re.compile(rb"\n")
 _TEXT = _extension()
 # Some of these characters (∪, ￢ …) stand in JIS X 0208 too; `pair` asks the standard library first.
 _PAIRS = {text: pair for pair, text in reversed(_TEXT.items())}
@@ -175,14 +177,30 @@ def settled(payload: bytes) -> bool:
     RFC 1468 lets a line start in JIS X 0201's Roman set as well, and bad mail lets it start in any; there, text put
     between two lines would change or be changed by its neighbours.
     """
+    if _lines_end_in_ascii(payload):
+        return True
     end = len(payload)
     return all(
         run.state == "ascii" or (run.end < end and payload.find(b"\n", run.start, run.end) < 0) for run in runs(payload)
     )
 
 
+def _lines_end_in_ascii(payload: bytes) -> bool:
+    """Whether the last escape sequence of every line that has one leads back to ASCII."""
+    for line in payload.split(b"\n"):
+        at = line.rfind(b"\x1b")
+        if at >= 0 and not line.startswith(b"\x1b(B", at):
+            return False
+    return True
+
+
 def byte_offset(payload: bytes, offset: int) -> int:
     """Where character `offset` begins in `payload`, which decodes; at an escape sequence, the side that is in ASCII."""
+    if _lines_end_in_ascii(payload):  # most mail, and most places are a line's start: a few decodings find it
+        starts = [0, *(found.end() for found in _LINE_END.finditer(payload)), len(payload)]
+        near = bisect_left(starts, offset, key=lambda start: len(decode(payload[:start])))
+        if near < len(starts) and len(decode(payload[: starts[near]])) == offset:
+            return starts[near]
     before = 0  # characters before the run in hand
     best: tuple[bool, int] | None = None
     for run in runs(payload):
