@@ -216,6 +216,9 @@ class _Reader:
             self.first = node
             self.of_line = self._region()
             self.width = 0
+        elif text == " ":
+            self.pieces.append(text)  # the layout of the source behind a cell must not lead out of the cell
+            return
         self.pieces.append(text)
         self.width += len(text)
         self.last = node

@@ -79,7 +79,7 @@ def stretches(spans: Iterable[tuple[int, int]], regions: Sequence[Region]) -> tu
     return tuple(found)
 
 
-MAX_LINES = 6_000
+MAX_LINES = 4_000
 """Lines that are looked at; the rest of a longer text counts as one more line. Bounds the work to some 30 ms."""
 
 

@@ -376,3 +376,10 @@ def test_no_place_is_before_the_body() -> None:
     source = "<p>不採用です。</p><body><!-- x --></body>"
     found = layout(source)
     assert source.index("<!--") <= found.below <= found.end
+
+
+def test_blanks_behind_a_cell_do_not_lead_out_of_it() -> None:
+    """A line break between </td> and </tr> counted as the end of the line, and the block went behind the table."""
+    letter = "<td>" + "<p>a letter of several sentences.</p>" * 4 + "</td>"
+    source = f"<table>\n<tr>\n{letter}\n</tr>\n<tr>\n<td>a footer<br />of two lines</td>\n</tr>\n</table>\n"
+    assert source[layout(source).below :].startswith("</td>\n</tr>\n<tr>\n<td>a footer")

@@ -18,7 +18,7 @@ from relay_mta.core.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "corpus"
-LEAST_FOUND = {"own": 0.98, "published": 0.97, "written": 0.74}
+LEAST_FOUND = {"own": 0.98, "published": 0.97, "written": 0.71}
 """Of the rejections of a tier; measured: see rules/README.md."""
 KNOWN_FLAGGED: dict[str, str] = {}
 """Ids of innocent mails that are known to be flagged, each with the reason why that is not repaired yet."""
@@ -97,7 +97,7 @@ def test_the_verdict_is_the_same_however_a_mailer_wraps(rules: RuleSet, width: i
         for name, subject, body in mails(label):
             if re.search("[A-Za-z]|(?:[一-龠ぁ-ん] ){4}", body):
                 continue  # a mailer does not wrap within a Latin word; letter-spaced words have blanks of their own
-            if any(len(line) > width and re.search("[:：]", line) for line in body.split("\n")):
+            if any(len(line) > width and re.search("[:：|│┃]", line) for line in body.split("\n")):
                 continue  # a box whose line is cut is another box
             new = layout(body).new  # cut first: wrapped headers of a forwarded mail are another test's matter
             lines = []
