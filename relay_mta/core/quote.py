@@ -70,6 +70,10 @@ _WROTE = re.compile(
     r"|のメール|のメッセージ|より)\s*[:：]\s*$",
     re.IGNORECASE,
 )
+# Yahoo Mail for Android: attribution and history in one line, without any mark.
+_WROTE_INLINE = re.compile(
+    r"\s*On\s.{6,60}\d{1,2}:\d{2}.{0,100}<[^\s<>]{1,80}@[^\s<>]{2,100}>\s?wrote:\s+\S", re.IGNORECASE
+)
 _OPENS = re.compile(
     r"\s*(?:on\s|am\s|le\s|el\s|at\s|\(?\d{4}\s*[年/.-]|\d{1,2}[月/]|['\"“「]?[^\s<>]{1,40}\s?[^\s<>]{0,40}\s*<[^\s<>]+@)",
     re.IGNORECASE,
@@ -130,7 +134,11 @@ def _history_start(lines: Sequence[str], regions: Sequence[Region]) -> int:
     while index < count:
         line = lines[index][:_REACH]
         if regions[index] is Region.NEW and line and not _PLAIN.fullmatch(line):
-            if _SEPARATOR.match(line) or (_BEGIN_FORWARD.match(line) and _header_block(lines, index + 1, count)[0]):
+            if (
+                _WROTE_INLINE.match(line)
+                or _SEPARATOR.match(line)
+                or (_BEGIN_FORWARD.match(line) and _header_block(lines, index + 1, count)[0])
+            ):
                 return index
             if _HEADER.match(line):
                 found, after = _header_block(lines, index, count)

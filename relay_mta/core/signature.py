@@ -58,7 +58,8 @@ _BUSINESS = re.compile(
     re.IGNORECASE,
 )
 _DEVICE = re.compile(
-    r"\s*(?:Sent from (?:my |Mail for |Outlook|Yahoo)|Get Outlook for |Sent with |Outlook for (?:iOS|Android).{0,4}入手"
+    r"\s*(?:Sent from (?:my |Mail for |Outlook|Yahoo)|Yahoo Mail: Search, Organize|Get Outlook for |Sent with "
+    r"|Outlook for (?:iOS|Android).{0,4}入手"
     r"|(?:iPhone|iPad|Android|スマートフォン|Outlook).{0,16}から送信"
     r"|(?:iOS|Android)\s*(?:版)?.{0,4}Outlook.{0,10}(?:入手|取得))",
     re.IGNORECASE,

@@ -186,3 +186,11 @@ def test_hostile_texts_take_linear_time(unit: str) -> None:
     layout(source)
     layout(source, flowed=True)
     assert time.process_time() - begin < 1.5  # 0.3 s alone; the machine may be busy
+
+
+def test_yahoo_for_android_quotes_in_one_line() -> None:
+    """Attribution and history in one line: the candidate's own words were read as the company's."""
+    text = "Dear Hanako,\r\n\r\nWe are sorry.\r\n\r\nGrace\r\n\r\n  On Mon, Nov 11, 2024 at 18:02, H S<h@mail.example> wrote:   Hi\r\n"
+    found = layout(text)
+    assert found.quoted.startswith("  On Mon") and found.new.endswith("Grace")
+    assert text[found.below :].startswith("\r\n  On Mon") or text[found.below :].startswith("  On Mon")

@@ -28,7 +28,13 @@ MISLABELLED = ("28-jis-without-label", "29-jis-labelled-us-ascii", "32-utf8-labe
 VENDOR_JIS = ("24-thunderbird-jis-vendor-characters", "27-jis-half-width-kana")
 
 # A Japanese name in the block of a letter of 7 bits: its plain text, alone, becomes UTF-8 in base64.
-CONVERTED = ("10-outlook-mac-english", "14-gmail-english-attachment")
+CONVERTED = (
+    "10-outlook-mac-english",
+    "14-gmail-english-attachment",
+    "72-gmail-ios",
+    "88-yahoo-mobile-android",
+    "108-outlook-mac-legacy-en",
+)
 CONTENT_FIELDS = ("content-type", "content-transfer-encoding")
 
 each = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder.name)
