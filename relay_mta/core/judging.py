@@ -118,6 +118,7 @@ class Judging:
         self.matched = self._matched()
         self.quotations: dict[int, list[tuple[int, int]]] = {}
         self.of_another: dict[int, bool] = {}
+        self.addressed: tuple[frozenset[str], int] | None = None  # asked for once there is evidence
         self.guards: dict[int, list[tuple[Compiled, Match]]] | None = None
         self.tried: list[Hit] = []  # of rules on probation: shown and counted, without effect
 
@@ -313,9 +314,12 @@ class Judging:
         """Whether a line speaks of somebody else than the reader, or belongs to a letter to them."""
         if line not in self.of_another:
             page = self.page
-            self.of_another[line] = (
-                page.parts[line] == "new" and line >= page.shows_another
-            ) or names.speaks_of_another(page.shown[line], page.reader)
+            if self.addressed is None:
+                self.addressed = page.addressed()
+            reader, shows_another = self.addressed
+            self.of_another[line] = (page.parts[line] == "new" and line >= shows_another) or names.speaks_of_another(
+                page.shown[line], reader
+            )
         return self.of_another[line]
 
     def _reaches(self, one: Compiled, guard: Match, match: Match) -> bool:

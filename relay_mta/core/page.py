@@ -35,8 +35,7 @@ _LATIN = re.compile("[A-Za-z]")
 class Page:
     """One rendition prepared: `shown` lines for people, `folded` the same lines for matching, with their parts.
 
-    `reader` has the names under which the mail addresses its reader; from line `shows_another` on it shows a letter to
-    somebody else.
+    `opening` and `new` are those of `shown` that are these parts.
     """
 
     shown: tuple[str, ...]
@@ -44,8 +43,8 @@ class Page:
     folded: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
-    reader: frozenset[str]
-    shows_another: int
+    opening: tuple[str, ...]
+    new: tuple[str, ...]
 
     @property
     def subject(self) -> str:
@@ -57,6 +56,13 @@ class Page:
         """The folded lines of what the sender wrote now: subject, opening and new text."""
         last = max((n for n, part in enumerate(self.parts) if part in _WRITTEN), default=None)
         return "" if last is None else self.folded[: self.ends[last]]
+
+    def addressed(self) -> tuple[frozenset[str], int]:
+        """The names under which the mail addresses its reader, and the line from which it shows a letter to somebody
+        else (past the new text, if it shows none)."""
+        reader = names.addressees(self.opening, self.new[0] if self.new else "")
+        before = int(self.parts[0] in ("subject", ANSWERED)) + len(self.opening)
+        return reader, before + names.turns_to_another(self.new, reader)
 
     def line_of(self, offset: int) -> int:
         return bisect_left(self.ends, offset)
@@ -83,8 +89,6 @@ def prepare(subject: str, text: str, beside: Mapping[str, str] = MappingProxyTyp
     parts.extend(["opening"] * len(found.opening))
     shown.extend(found.new)
     parts.extend(["new"] * len(found.new))
-    reader = names.addressees(found.opening, found.new[0] if found.new else "")
-    shows_another = len(shown) - len(found.new) + names.turns_to_another(found.new, reader)
     for part, written in beside.items():
         cleaned = fold.clean(written[:LONGEST_BESIDE])
         lines = sentence.split(cleaned).new if part in ("quoted", "signature") else cleaned.split("\n")
@@ -98,4 +102,4 @@ def prepare(subject: str, text: str, beside: Mapping[str, str] = MappingProxyTyp
         starts.append(position)
         position += len(line) + 1
         ends.append(position - 1)
-    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends), reader, shows_another)
+    return Page(tuple(shown), tuple(parts), folded, tuple(starts), tuple(ends), found.opening, found.new)
