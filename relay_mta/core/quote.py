@@ -94,8 +94,10 @@ def sort_lines(lines: Sequence[str], known: Sequence[Region | None] | None = Non
     for index in range(rest, len(lines)):
         regions[index] = Region.QUOTED
     _mark_quoted_lines(lines, regions, rest)
-    _mark_attributions(lines, regions)
-    _mark_rulers(lines, regions)
+    if Region.QUOTED in regions:
+        _mark_attributions(lines, regions)
+    if any(regions):  # nothing but new text so far: most mails
+        _mark_rulers(lines, regions)
     _mark_signatures(lines, regions)
     return regions
 

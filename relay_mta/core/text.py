@@ -67,6 +67,8 @@ def layout(text: str, *, flowed: bool = False) -> Layout:
 
 def stretches(spans: Iterable[tuple[int, int]], regions: Sequence[Region]) -> tuple[tuple[int, int], ...]:
     """The spans of quoted lines, those that follow each other joined."""
+    if Region.QUOTED not in regions:
+        return ()
     found: list[tuple[int, int]] = []
     before = False
     for (start, end), region in zip(spans, regions, strict=True):
@@ -87,16 +89,20 @@ def split_lines(text: str) -> list[Line]:
     """The lines of a text, at CRLF or LF only: other line breaks of Unicode are text in a mail."""
     lines = []
     start = 0
+    length = len(text)
     for piece in text.split("\n", MAX_LINES):
-        end = min(start + len(piece) + 1, len(text))
+        end = start + len(piece) + 1
+        end = min(end, length)
         if start < end:
-            lines.append(Line(piece[:-1] if piece.endswith("\r") else piece, start, end))
+            lines.append(Line(piece[:-1] if piece[-1:] == "\r" else piece, start, end))
         start = end
     return lines
 
 
 def gather(shown: Sequence[str], regions: Sequence[Region], *wanted: Region) -> str:
     """The lines of some regions, without blank lines around them; what is left out in between leaves a blank line."""
+    if not any(region in regions for region in wanted):
+        return ""
     kept: list[str] = []
     open_gap = False
     for line, region in zip(shown, regions, strict=True):
