@@ -183,7 +183,7 @@ class Examiner:
         )
         dedicated = link.dedicated(self._base_url, company.id)
         edits = plan(message, block, placement=company.placement, dedicated_link=dedicated)
-        broken = dkim.broken(message, company)
+        broken = dkim.broken(message, company, edits)
         mail = apply(message.raw, (*trace.edits(message, b""), *edits, *broken))
         signing = self._signing.get(company.id)
         return signing.signed(mail) if signing is not None and broken else mail

@@ -229,7 +229,7 @@ class Transaction:
                 if held.state in ("released", "reversed"):
                     continue
                 plan = self._plan(message, verdict.language, held.token, i)
-                copies.spliced[i] = await self._signed(message, (*edits, *plan))
+                copies.spliced[i] = await self._signed(message, edits, plan)
                 copies.held[i] = held
             except OptedOutError:
                 maillog.uncharged(id=self._id, company=self._company.id, reason="opted-out", in_doubt=False)
@@ -244,10 +244,10 @@ class Transaction:
             await self._let_go(message, earlier)
         return copies
 
-    async def _signed(self, message: Message, edits: Sequence[Edit]) -> Chunks:
+    async def _signed(self, message: Message, edits: Sequence[Edit], plan: Sequence[Edit]) -> Chunks:
         """The edited mail, without the company's own signatures, which the edits break; signed again if wanted."""
-        broken = dkim.broken(message, self._company)
-        mail = apply(message.raw, (*edits, *broken))
+        broken = dkim.broken(message, self._company, plan)
+        mail = apply(message.raw, (*edits, *plan, *broken))
         if not broken or self._setting.signing is None:
             return mail
         return await asyncio.to_thread(self._setting.signing.signed, mail)

@@ -22,7 +22,7 @@ from relay_mta import rulefolder, templatefolder
 from relay_mta.cli.root import root
 from relay_mta.core import dkim as signatures
 from relay_mta.core.company import Agency, Company
-from relay_mta.core.edit import apply
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.errors import RelayError, SpliceError
 from relay_mta.core.message import index
 from relay_mta.examine import Examination, Examiner
@@ -178,9 +178,10 @@ def test_a_signature_over_nothing_of_the_body_still_holds_and_stays(
     made = dkim.sign(mail(), b"s1", b"acme.example", signer._pem, canonicalize=(b"relaxed", b"relaxed"), length=True)
     whole = made + mail()
     company = replace(COMPANY, dkim="remove")
-    assert len(signatures.broken(index(whole), company)) == 1
+    assert len(signatures.broken(index(whole), company, ())) == 1
     nothing = re.sub(rb"l=\d+", b"l=0", made) + mail()
-    assert signatures.broken(index(nothing), company) == ()
+    assert signatures.broken(index(nothing), company, ()) == ()
+    assert len(signatures.broken(index(nothing), company, [Edit(5, 5, b"")])) == 1, "the header is changed as well"
 
 
 @pytest.mark.parametrize(
@@ -188,13 +189,13 @@ def test_a_signature_over_nothing_of_the_body_still_holds_and_stays(
 )
 def test_a_signature_of_nobody_is_left(value: str) -> None:
     raw = f"DKIM-Signature: {value}\r\n".encode("latin-1") + mail()
-    assert signatures.broken(index(raw), replace(COMPANY, dkim="resign")) == ()
+    assert signatures.broken(index(raw), replace(COMPANY, dkim="resign"), ()) == ()
     assert signatures.exempts(index(raw), COMPANY) == "dkim-other"
 
 
 def test_a_folded_signature_of_ones_own_is_found() -> None:
     raw = b"dkim-signature: v=1;\r\n\tD = x;\r\n\td=\r\n News.ACME.example ;\r\n b=\r\n" + mail()
-    (edit,) = signatures.broken(index(raw), replace(COMPANY, dkim="resign"))
+    (edit,) = signatures.broken(index(raw), replace(COMPANY, dkim="resign"), ())
     assert b"".join(apply(raw, [edit])) == mail()
 
 

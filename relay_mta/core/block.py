@@ -39,6 +39,9 @@ REQUIRED = frozenset({"agency", "link", "opt_out"})
 
 SOURCE_LIMIT = 16_384
 """Characters of a template. A block is a dozen lines; its styles are inline. Bounds the parser's work."""
+MOST_NODES = 1_000
+DEEPEST = 20
+"""Of a template's syntax tree: compiling takes time that grows with the square of a chain of filters."""
 TEXT_LIMIT = 4_000
 """Characters of a rendered text block: three screens, far more than a reader of a rejection should be shown."""
 HTML_LIMIT = 16_000
@@ -250,7 +253,10 @@ def _compile(name: str, source: str) -> jinja2.Template | list[Problem]:
 
 def _check(name: str, tree: nodes.Template) -> Iterator[Problem]:
     used = set()
-    for node in _walk(tree):
+    for number, (node, depth) in enumerate(_walk(tree)):
+        if number >= MOST_NODES or depth > DEEPEST:
+            yield Problem(name, "the template is too intricate: a block is text with a few variables", line=node.lineno)
+            return
         if not isinstance(node, _NODES):
             said = _SAID.get(type(node), f"{type(node).__name__}")
             yield Problem(name, f"a block's template cannot use {said}", line=node.lineno)
@@ -268,13 +274,13 @@ def _check(name: str, tree: nodes.Template) -> Iterator[Problem]:
         yield Problem(name, f"the template must use {{{{ {missing} }}}}")
 
 
-def _walk(tree: nodes.Node) -> Iterator[nodes.Node]:
-    """Every node, in the order of the source, without recursion."""
-    stack = [tree]
+def _walk(tree: nodes.Node) -> Iterator[tuple[nodes.Node, int]]:
+    """Every node and how deep it lies, in the order of the source, without recursion."""
+    stack = [(tree, 0)]
     while stack:
-        node = stack.pop()
-        yield node
-        stack += reversed(list(node.iter_child_nodes()))
+        node, depth = stack.pop()
+        yield node, depth
+        stack += [(child, depth + 1) for child in reversed(list(node.iter_child_nodes()))]
 
 
 def _clean(name: str) -> str:

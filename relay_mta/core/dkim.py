@@ -7,7 +7,7 @@ or signs; `relay_mta.signing` does the latter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from relay_mta.core import header
 from relay_mta.core.address import listed
@@ -31,15 +31,17 @@ def exempts(message: Message, company: Company) -> str | None:
     return "dkim-own" if any(_own(signer, company) for signer in signers) else "dkim-other"
 
 
-def broken(message: Message, company: Company) -> tuple[Edit, ...]:
+def broken(message: Message, company: Company, edits: Sequence[Edit]) -> tuple[Edit, ...]:
     """The edits that take out the company's own signatures, which a splice breaks; others are their owners' affair.
 
-    One over none of the body (l=0, RFC 6376 §3.5) still holds, and stays.
+    One over none of the body (l=0, RFC 6376 §3.5) still holds, and stays, unless `edits`, the splice, change the mail's
+    own Content-Type too.
     """
+    headers = any(edit.start < message.parts[0].body_start for edit in edits)
     return tuple(
         Edit(field.start, field.end, b"")
         for field in _signatures(message)
-        if _own(_domain(field), company) and not _covers_nothing(field)
+        if _own(_domain(field), company) and (headers or not _covers_nothing(field))
     )
 
 

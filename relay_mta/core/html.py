@@ -16,7 +16,7 @@ nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bs4.element import PageElement
@@ -27,7 +27,7 @@ from relay_mta.core.htmltokens import unescape
 from relay_mta.core.htmltree import ASKED_EVERY, BLOCKS, Element, Text, Tree, parse
 from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.quote import Region, place_after, sort_lines
-from relay_mta.core.text import Layout, gather, stretches
+from relay_mta.core.text import Layout, gather
 
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _MANY_SPACES = re.compile(r" {2,}")
@@ -48,30 +48,41 @@ def layout(source: str, patience: Patience = endless) -> Layout:
     regions = sort_lines(shown, [row.known for row in rows])
     after = place_after(shown, regions)
     end = end_place(tree)
-    links = tuple(
-        href
-        for href, index in reader.links
-        if not (index < len(regions) and regions[index] is Region.QUOTED) or not shown
-    )
+    history = _history(rows, regions, reader.marked, len(source))
+    found = Layout("", "", "", 0, 0, history=history)
+    links = tuple(href for href, start in reader.links if found.wrote(start, start + 1))
     return Layout(
         new=gather(shown, regions, Region.NEW, Region.CONTACT),
         quoted=gather(shown, regions, Region.QUOTED),
         signature=gather(shown, regions, Region.SIGNATURE),
-        below=min(below_place(tree, rows, after, end), end),
+        below=min(below_place(tree, rows, regions, after, end), end),
         end=end,
         links=links,
-        history=stretches(_spans(rows, len(source)), regions),
+        history=history,
     )
 
 
-def _spans(rows: Sequence[Row], length: int) -> Iterator[tuple[int, int]]:
-    """The stretch of the source that belongs to each row: from the end of the row before it, so that the tags in front
-    of a row's text are its own, to its end; what follows the last row belongs to that."""
-    start = 0
-    for number, row in enumerate(rows):
-        end = length if number == len(rows) - 1 else max(start, row.end)
-        yield start, end
-        start = end
+def _history(
+    rows: Sequence[Row], regions: Sequence[Region], marked: Sequence[tuple[int, int]], length: int
+) -> tuple[tuple[int, int], ...]:
+    """The stretches of the source that are quoted history: the elements that are marked so, and from the first text to
+    the last what reads so; to the end of the source, where such a text is the last."""
+    spans = list(marked)
+    begun: int | None = None
+    for number, (row, region) in enumerate(zip(rows, regions, strict=True)):
+        if region is not Region.QUOTED:
+            begun = None
+            continue
+        begun = row.start if begun is None else begun
+        last = number == len(rows) - 1 and row.known is None
+        spans.append((begun, length if last else max(begun, row.end)))
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 @dataclass(slots=True)
@@ -81,7 +92,8 @@ class _Reader:
     source: str
     patience: Patience
     rows: list[Row] = field(default_factory=list)
-    links: list[tuple[str, int]] = field(default_factory=list)
+    links: list[tuple[str, int]] = field(default_factory=list)  # with where the tag begins
+    marked: list[tuple[int, int]] = field(default_factory=list)  # elements that markup tells as quoted
     pieces: list[str] = field(default_factory=list)
     first: PageElement | None = None
     last: PageElement | None = None
@@ -123,7 +135,7 @@ class _Reader:
             size = zero_size(node)
             unseen = unseen if size is None else size
             self.known = inside
-            self._enter(node)
+            self._enter(node, unseen=unseen)
             stack.append((node, True, region, unseen, pre))
             pre = pre or node.name in ("pre", "listing", "xmp")
             stack.extend((child, False, inside, unseen, pre) for child in reversed(node.contents))
@@ -140,9 +152,12 @@ class _Reader:
             self.sealed = Region.QUOTED
         elif said == "signature-on":
             self.sealed = self.sealed or Region.SIGNATURE
-        return Region.QUOTED if said.startswith("quoted") else Region.SIGNATURE
+        if said.startswith("quoted"):
+            self.marked.append((element.start, len(self.source) if said == "quoted-on" else element.end))
+            return Region.QUOTED
+        return Region.SIGNATURE
 
-    def _enter(self, element: Element) -> None:
+    def _enter(self, element: Element, *, unseen: bool) -> None:
         name = element.name
         if name == "br":
             if self.pieces and not self.broken:
@@ -167,8 +182,8 @@ class _Reader:
                 self._break()
         elif name == "a":
             href = element.attrs.get("href")
-            if isinstance(href, str) and self._region() is not Region.QUOTED:
-                self.links.append((href.strip(), len(self.rows) + (1 if self.broken and self.pieces else 0)))
+            if isinstance(href, str) and not unseen and _shows(element):
+                self.links.append((href.strip(), element.start))
 
     def _leave(self, element: Element) -> None:
         name = element.name
@@ -234,6 +249,14 @@ class _Reader:
             if self.gap:
                 self.rows.append(Row("", self.of_line, self.last, self.last))
         self.broken = self.apart = self.gap = False
+
+
+def _shows(link: Element) -> bool:
+    """Whether there is something in a link that its reader could press."""
+    return any(
+        not inner.isspace() if isinstance(inner, Text) else isinstance(inner, Element) and inner.name == "img"
+        for inner in link.descendants
+    )
 
 
 def _tight(paragraph: Element) -> bool:

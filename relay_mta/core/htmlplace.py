@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from bs4.element import PageElement
 
@@ -49,23 +49,28 @@ class Row:
     cut: int = -1
 
     @property
+    def start(self) -> int:
+        """Where the row's first text begins in the source."""
+        return _start(self.first)
+
+    @property
     def end(self) -> int:
         """Where the row ends in the source, tags behind it not counted."""
         return self.cut if self.cut >= 0 else _end(self.last)
 
 
-def below_place(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
+def below_place(tree: Tree, rows: Sequence[Row], regions: Sequence[Region], after: int | None, end: int) -> int:
     """The offset behind row `after` where a block goes; with None (no new text), before the first row; `end` if the
     source shows nothing."""
-    return max(_below(tree, rows, after, end), _body_inner(tree))
+    return max(_below(tree, rows, regions, after, end), _body_inner(tree))
 
 
-def _below(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
+def _below(tree: Tree, rows: Sequence[Row], regions: Sequence[Region], after: int | None, end: int) -> int:
     if after is None:
         first = next((row.first for row in rows if not blank(row.text)), None)
         return end if first is None else _start(_climb_top(first))
     following = next((_start(row.first) for row in rows[after + 1 :] if not blank(row.text)), end)
-    share = _Share(rows, after)
+    share = _Share(rows, regions, after)
     node = rows[after].last
     if rows[after].cut >= 0 and following < _end(node):
         return rows[after].cut  # the signature follows in the same <pre>
@@ -83,8 +88,9 @@ def _below(tree: Tree, rows: Sequence[Row], after: int | None, end: int) -> int:
             if table is None or following < table.end or share.of(parent) >= _MAIN_SHARE:
                 break
             letter = _main_cell(table, parent, share)
-            if letter is not None:
-                return _revealed(tree, letter, letter.close)
+            last_of_letter = _last_row(rows, regions, letter) if letter is not None else None
+            if letter is not None and last_of_letter is not None:
+                return _below(tree, rows[: last_of_letter + 1], regions, last_of_letter, letter.close)
             node = table
         elif parent.name in _FLOW and not _is_unseen(parent) and (_is_block(node) or _is_unseen(parent.parent)):
             break
@@ -138,9 +144,10 @@ def _end_place(tree: Tree) -> int:
 class _Share:
     """How much of the new text an element holds, by its offsets."""
 
-    def __init__(self, rows: Sequence[Row], after: int) -> None:
+    def __init__(self, rows: Sequence[Row], regions: Sequence[Region], after: int) -> None:
         self._starts = [_start(row.first) for row in rows[: after + 1]]
-        self._sums = [0, *accumulate(len(row.text) for row in rows[: after + 1])]
+        new = (len(row.text) * (region is not Region.QUOTED) for row, region in zip(rows, regions, strict=False))
+        self._sums = [0, *accumulate(islice(new, after + 1))]
 
     def of(self, element: Element) -> float:
         inside = (
@@ -179,6 +186,12 @@ def _table(cell: Element) -> Element | None:
             return node
         node = node.parent
     return None
+
+
+def _last_row(rows: Sequence[Row], regions: Sequence[Region], cell: Element) -> int | None:
+    """The last row that a cell shows, if it is the sender's own."""
+    inside = [n for n, row in enumerate(rows) if cell.inner <= _start(row.first) < cell.close and not blank(row.text)]
+    return inside[-1] if inside and regions[inside[-1]] in (Region.NEW, Region.CONTACT) else None
 
 
 def _main_cell(table: Element, last: Element, share: _Share) -> Element | None:

@@ -73,8 +73,11 @@ def dedicated_spans(text: str, link: str) -> list[tuple[int, int]]:
 @functools.lru_cache(maxsize=64)
 def _dedicated(link: str) -> re.Pattern[str]:
     origin, path = _origin(link)
-    # What follows may end a sentence ("…/c/acme."), or be a query or a fragment, which stays.
-    return re.compile(rf"(?<![A-Za-z0-9])(?i:{origin}){path}(?![\w-])(?!\.\w)(?!/[\w%~-])/?", re.ASCII)
+    # Not within another address (a click counter's "?to=", an archive, "user@"); an unquoted href is an attribute.
+    before = r"(?:(?<![\w=/?&@%+~.-])|(?<=[hH][rR][eE][fF]=))"
+    # What follows may end a sentence ("…/c/acme."), or be a query or a fragment, which stays; no longer path or name.
+    behind = r"(?![\w%~+@=-])(?![.:]\w)(?!\.\.)(?!/\.{0,2}[\w%~/-])/?"
+    return re.compile(rf"{before}(?i:{origin}){path}{behind}", re.ASCII)
 
 
 @functools.lru_cache(maxsize=8)

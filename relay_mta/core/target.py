@@ -101,8 +101,10 @@ class Target:
         )
 
     def _same_charset(self, changed: bytes) -> None:
-        """What was guessed of a text without a true label must be guessed of the changed one, too."""
-        if not charset.agrees(self.part.params.get("charset"), changed, self.codec):
+        """What was guessed of a text without a true label must be guessed of the changed one, too, and no line of JIS
+        may begin in another state than ASCII."""
+        same = charset.agrees(self.part.params.get("charset"), changed, self.codec)
+        if not same or not charset.settled(changed, self.codec):
             raise SpliceError("charset", "the new text would be taken for one in another character set")
 
     def _spans_of_bytes(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

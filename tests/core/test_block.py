@@ -153,6 +153,9 @@ def test_a_block_without_a_name_is_none(name: str) -> None:
         ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "cannot be compiled"),
         ("{{ " + "9" * 6000 + " }}", "cannot be compiled"),
         ("x" * 20_000, "longer than"),
+        ("{{ company" + "|e" * 150 + " }}", "too intricate"),
+        ("{{ " + "not " * 150 + "company }}", "too intricate"),
+        ("{{ company }}" * 1_000, "too intricate"),
     ],
 )
 def test_what_a_template_cannot_do_is_said_at_load_with_its_line(source: str, said: str) -> None:

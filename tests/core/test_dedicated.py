@@ -97,6 +97,28 @@ def test_html_has_it_in_the_anchor_and_its_text_and_in_a_button_for_outlook() ->
     assert "任意のご案内" not in out  # no block beside it
 
 
+def test_a_button_with_a_picture_belongs_to_what_it_stands_in() -> None:
+    """Found by a review: an <a> without text was given to the text behind it."""
+    button = f'<a href="{LINK}"><img src="cid:x" alt="登録"></a>'
+    new = f"<p>採用を見送らせていただくことになりました。</p>{button}"
+    histories = (
+        '<blockquote type="cite"><p>前のメール</p>{}</blockquote>',
+        '<div id="divRplyFwdMsg"><b>差出人:</b> a</div><p>前のメール</p>{}',
+        '<div class="gmail_quote"><div class="gmail_attr">x:</div><blockquote><p>前</p>{}</blockquote></div>',
+    )
+    for history in histories:
+        raw = mail(leaf(f"<html><body>{new}{history.format(button)}</body></html>", kind="html"))
+        out = index(replaced(raw)).texts[0].text
+        assert out.count(f'href="{OWN}"') == 1 and out.count(f'href="{LINK}"') == 1 and "任意のご案内" not in out
+        assert out.index(OWN) < out.index(LINK)
+
+
+def test_an_invisible_link_gets_a_block_beside_it() -> None:
+    for unseen in (f'<p style="font-size:0"><a href="{LINK}">x</a></p>', f'<a href="{LINK}"></a>'):
+        out = index(replaced(mail(leaf(f"<p>採用を見送らせていただきます。</p>{unseen}", kind="html")))).texts[0].text
+        assert "任意のご案内" in out
+
+
 def test_a_text_without_it_gets_the_block() -> None:
     alternatives = (
         b"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n"
@@ -120,6 +142,15 @@ def test_a_text_without_it_gets_the_block() -> None:
         f"{LINK}.html",
         LINK.replace("/c/", "/C/"),
         f"> {LINK}",
+        f"https://track.example/click?to={LINK}",
+        f"https://archive.example/{LINK}",
+        f"user@{LINK}",
+        f"{LINK}%2Fbanner",
+        f"{LINK}~x",
+        f"{LINK}=x",
+        f"{LINK}..html",
+        f"{LINK}//",
+        f"{LINK}/../x",
     ],
 )
 def test_what_is_not_the_dedicated_link(text: str) -> None:

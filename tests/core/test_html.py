@@ -239,7 +239,11 @@ def test_links_outside_quotes() -> None:
     source = CLIENTS["gmail"][0].replace(MARK, '<a href=" https://h.example/?a=1&amp;b=2 "><img src=x></a>')
     assert layout(source).links == ("https://h.example/?a=1&b=2",)
     assert layout('<a href="https://h.example/">x</a>').links == ("https://h.example/",)
-    assert layout('<a href="https://h.example/"></a>').links == ("https://h.example/",)
+    for unseen in (
+        '<a href="https://h.example/"> </a>',
+        '<p style="font-size:0"><a href="https://h.example/">x</a></p>',
+    ):
+        assert layout(f"<p>text</p>{unseen}").links == (), "nobody is shown it"
 
 
 def test_nothing_new_places_the_block_above_the_quote() -> None:
@@ -383,3 +387,28 @@ def test_blanks_behind_a_cell_do_not_lead_out_of_it() -> None:
     letter = "<td>" + "<p>a letter of several sentences.</p>" * 4 + "</td>"
     source = f"<table>\n<tr>\n{letter}\n</tr>\n<tr>\n<td>a footer<br />of two lines</td>\n</tr>\n</table>\n"
     assert source[layout(source).below :].startswith("</td>\n</tr>\n<tr>\n<td>a footer")
+
+
+SMALL_PRINT = "<tr><td>株式会社アクメ 採用係</td></tr></table>"
+
+
+@pytest.mark.parametrize(
+    ("cell", "behind"),
+    [
+        ('<p>{}</p><div style="display:none">pre', '<div style="display:none">pre'),
+        ("<p>{}</p>", "</td>"),
+        ("<ul><li>{}", "</td>"),
+        ('<a href="https://x.example/">{}', "</td>"),
+        ("<pre>{}", "</td>"),
+    ],
+)
+def test_the_block_stands_at_the_end_of_the_letters_cell(cell: str, behind: str) -> None:
+    """Found by a review: it stood at the end of the cell whatever was still open there."""
+    source = "<table><tr><td>" + cell.format("a letter of several sentences. " * 8) + "</td></tr>" + SMALL_PRINT
+    assert source[layout(source).below :].startswith(behind)
+
+
+def test_a_quoted_cell_is_no_letter() -> None:
+    quoted = '<td class="yahoo_quoted"><p>' + "what they wrote. " * 20 + "</p></td>"
+    source = f"<table><tr>{quoted}</tr><tr><td>short answer</td></tr></table>"
+    assert layout(source).below > source.index("short answer")
