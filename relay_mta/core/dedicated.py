@@ -16,7 +16,7 @@ def places(shown: TextPart, link: str) -> tuple[tuple[int, int], ...]:
     found = tuple(span for span in dedicated_spans(shown.text, link) if shown.layout.wrote(*span))
     if not found or shown.kind == "plain":
         return found
-    written = (*shown.layout.links, shown.layout.new, shown.layout.signature)
+    written = (*shown.layout.buttons, shown.layout.new, shown.layout.signature)
     return found if any(dedicated_spans(text, link) for text in written) else ()
 
 

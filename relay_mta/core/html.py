@@ -50,14 +50,15 @@ def layout(source: str, patience: Patience = endless) -> Layout:
     end = end_place(tree)
     history = _history(rows, regions, reader.marked, len(source))
     found = Layout("", "", "", 0, 0, history=history)
-    links = tuple(href for href, start in reader.links if found.wrote(start, start + 1))
+    links = [link for link in reader.links if found.wrote(link[1], link[1] + 1)]
     return Layout(
         new=gather(shown, regions, Region.NEW, Region.CONTACT),
         quoted=gather(shown, regions, Region.QUOTED),
         signature=gather(shown, regions, Region.SIGNATURE),
         below=min(below_place(tree, rows, regions, after, end), end),
         end=end,
-        links=links,
+        links=tuple(href for href, _, _ in links),
+        buttons=tuple(href for href, _, shown in links if shown),
         history=history,
     )
 
@@ -92,7 +93,7 @@ class _Reader:
     source: str
     patience: Patience
     rows: list[Row] = field(default_factory=list)
-    links: list[tuple[str, int]] = field(default_factory=list)  # with where the tag begins
+    links: list[tuple[str, int, bool]] = field(default_factory=list)  # where the tag begins; whether it shows something
     marked: list[tuple[int, int]] = field(default_factory=list)  # elements that markup tells as quoted
     pieces: list[str] = field(default_factory=list)
     first: PageElement | None = None
@@ -182,8 +183,8 @@ class _Reader:
                 self._break()
         elif name == "a":
             href = element.attrs.get("href")
-            if isinstance(href, str) and not unseen and _shows(element):
-                self.links.append((href.strip(), element.start))
+            if isinstance(href, str):
+                self.links.append((href.strip(), element.start, not unseen and _shows(element)))
 
     def _leave(self, element: Element) -> None:
         name = element.name

@@ -22,8 +22,9 @@ class Layout:
     `new`, `quoted` and `signature` have "\\n" line ends. `below` and `end` are character offsets into the source:
     `below` lies below the new text, above the sender's signature and above any quoted history, `end` behind everything.
     In plain text `below` begins a line (or is the end of the text); in HTML both are legal places between tags (within
-    a <pre>, between its lines). `links` are the href values of an HTML part outside its quoted history. `history` are
-    the stretches of the source that are quoted history, as (start, end) in order.
+    a <pre>, between its lines). `links` are the href values of an HTML part outside its quoted history,
+    `buttons` those that show something to be pressed. `history` are the stretches of the source that are quoted
+    history, as (start, end) in order.
     """
 
     new: str
@@ -32,6 +33,7 @@ class Layout:
     below: int
     end: int
     links: tuple[str, ...] = ()
+    buttons: tuple[str, ...] = ()
     history: tuple[tuple[int, int], ...] = ()
 
     def wrote(self, start: int, end: int) -> bool:
