@@ -101,11 +101,7 @@ class App:
         await rulebook.open()
         self._rulebook = rulebook
         templates = templatefolder.load(config.template_folders())
-        own_templates = {
-            each.company.id: templatefolder.load(config.template_folders(each))
-            for each in config.companies
-            if each.templates
-        }
+        own_templates = templatefolder.load_own(config)
         ledger = self._ledger = TinyLedger(config.data_dir)
         self._stack.push_async_callback(ledger.close)
         if ledger.storage.torn:

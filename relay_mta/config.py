@@ -26,13 +26,9 @@ from pydantic_core import ErrorDetails
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError, Problem
 from relay_mta.relations import relations
-from relay_mta.schema import (
-    CompanyModel,
-    ConfigModel,
-    Network,
-    shown,
-)
+from relay_mta.schema import CompanyModel, ConfigModel
 from relay_mta.tomllines import KeyPath, key_lines, nearest_line
+from relay_mta.values import Network, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,19 @@ from typing import Literal
 
 from relay_mta import rulefolder, templatefolder
 from relay_mta.config import Config
-from relay_mta.core import disposition, dkim, exemption, link, trace
+from relay_mta.core import copy, disposition, exemption, trace
 from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
-from relay_mta.core.candidate import display_name
 from relay_mta.core.company import OFF_KEYWORDS, Agency, Company
 from relay_mta.core.disposition import Disposition, Role
 from relay_mta.core.edit import apply
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
+from relay_mta.core.link import TOKEN_BYTES, token
 from relay_mta.core.message import Message, index
 from relay_mta.core.newline import mended
 from relay_mta.core.ports import Chunks, Signing
 from relay_mta.core.rules import RuleSet
-from relay_mta.core.splice import plan
 from relay_mta.core.verdict import Hit
 from relay_mta.signing import signers_of
 
@@ -104,11 +103,6 @@ class Examiner:
             return cls(rulefolder.load(), templates)
         rules = rulefolder.load(config.rule_folders())
         own = {each.company.id: rulefolder.load(config.rule_folders(each)) for each in config.companies if each.rules}
-        own_templates = {
-            each.company.id: templatefolder.load(config.template_folders(each))
-            for each in config.companies
-            if each.templates
-        }
         companies = [each.company for each in config.companies]
         return cls(
             rules,
@@ -116,7 +110,7 @@ class Examiner:
             companies,
             config.web.base_url,
             own_rules=own,
-            own_templates=own_templates,
+            own_templates=templatefolder.load_own(config),
             signing=signers_of(config),
             max_size=config.max_size,
             max_received=config.max_received,
@@ -172,21 +166,18 @@ class Examiner:
 
     def _spliced(self, message: Message, company: Company, found: Disposition, path: str) -> Chunks:
         assert found.verdict is not None
-        made = link.token(self._random(16))
-        block = self._own_templates.get(company.id, self._templates).render(
-            found.verdict.language,
-            company=company.name,
-            agency=company.agency.name,
-            link=link.url(self._base_url, made),
-            opt_out=link.opt_out_url(self._base_url, made),
-            candidate=display_name(message, path),
+        made = copy.make(
+            message,
+            company,
+            self._own_templates.get(company.id, self._templates),
+            language=found.verdict.language,
+            base_url=self._base_url,
+            token=token(self._random(TOKEN_BYTES)),
+            forward_path=path,
         )
-        dedicated = link.dedicated(self._base_url, company.id)
-        edits = plan(message, block, placement=company.placement, dedicated_link=dedicated)
-        broken = dkim.broken(message, company, edits)
-        mail = apply(message.raw, (*trace.edits(message, b""), *edits, *broken))
+        mail = apply(message.raw, (*trace.edits(message, b""), *made.edits))
         signing = self._signing.get(company.id)
-        return signing.signed(mail) if signing is not None and broken else mail
+        return signing.signed(mail) if signing is not None and made.unsigned else mail
 
     @staticmethod
     def _examination(

@@ -1,6 +1,6 @@
 """What is wrong in a configuration between its keys: two companies in one network, a listener without its certificate.
 
-`schema` looks at one key at a time. Here the plain TOML is looked at, so that one mistake never hides another.
+`values` looks at one key at a time. Here the plain TOML is looked at, so that one mistake never hides another.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import Any
 
 from relay_mta.core.address import within
-from relay_mta.schema import HostPort, Network, as_host, as_host_port, as_network, as_size, domain, shown
 from relay_mta.tomllines import KeyPath
+from relay_mta.values import HostPort, Network, as_host, as_host_port, as_network, as_size, domain, shown
 
 
 def relations(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:

@@ -17,10 +17,9 @@ from datetime import datetime
 
 from relay_mta import maillog
 from relay_mta.books import Books
-from relay_mta.core import delivery, dkim, dsn, keys, link, steps, trace
+from relay_mta.core import copy, delivery, dsn, keys, steps, trace
 from relay_mta.core.address import person, same_path
 from relay_mta.core.block import BlockTemplates
-from relay_mta.core.candidate import display_name
 from relay_mta.core.company import Company
 from relay_mta.core.disposition import Disposition, decide
 from relay_mta.core.edit import Edit, apply
@@ -31,7 +30,6 @@ from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, L
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
-from relay_mta.core.splice import plan
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
 from relay_mta.core.verdict import Language, Verdict
 from relay_mta.line import Line
@@ -228,8 +226,7 @@ class Transaction:
                 held = await self._hold(message, verdict, i, earlier)
                 if held.state in ("released", "reversed"):
                     continue
-                plan = self._plan(message, verdict.language, held.token, i)
-                copies.spliced[i] = await self._signed(message, edits, plan)
+                copies.spliced[i] = await self._spliced(message, edits, verdict.language, held.token, i)
                 copies.held[i] = held
             except OptedOutError:
                 maillog.uncharged(id=self._id, company=self._company.id, reason="opted-out", in_doubt=False)
@@ -244,27 +241,22 @@ class Transaction:
             await self._let_go(message, earlier)
         return copies
 
-    async def _signed(self, message: Message, edits: Sequence[Edit], plan: Sequence[Edit]) -> Chunks:
-        """The edited mail, without the company's own signatures, which the edits break; signed again if wanted."""
-        broken = dkim.broken(message, self._company, plan)
-        mail = apply(message.raw, (*edits, *plan, *broken))
-        if not broken or self._setting.signing is None:
-            return mail
-        return await asyncio.to_thread(self._setting.signing.signed, mail)
-
-    def _plan(self, message: Message, language: Language, token: str, i: int) -> tuple[Edit, ...]:
-        """The edits that make one candidate's copy. Raises `SpliceError`."""
-        company, base_url = self._company, self._setting.base_url
-        block = self._setting.templates.render(
-            language,
-            company=company.name,
-            agency=company.agency.name,
-            link=link.url(base_url, token),
-            opt_out=link.opt_out_url(base_url, token),
-            candidate=display_name(message, self._envelope.recipients[i].forward_path),
+    async def _spliced(self, message: Message, edits: Sequence[Edit], language: Language, token: str, i: int) -> Chunks:
+        """One candidate's copy, signed again where a signature had to go and the company has a key."""
+        setting = self._setting
+        made = copy.make(
+            message,
+            self._company,
+            setting.templates,
+            language=language,
+            base_url=setting.base_url,
+            token=token,
+            forward_path=self._envelope.recipients[i].forward_path,
         )
-        dedicated = link.dedicated(base_url, company.id)
-        return plan(message, block, placement=company.placement, dedicated_link=dedicated)
+        mail = apply(message.raw, (*edits, *made.edits))
+        if setting.signing is None or not made.unsigned:
+            return mail
+        return await asyncio.to_thread(setting.signing.signed, mail)
 
     async def _hold(self, message: Message, verdict: Verdict, i: int, earlier: Record | None) -> Held:
         """The candidate's hold; not in doubt where the record says that its copy was never sent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import quopri
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relay_mta.core import charset, link
@@ -77,16 +77,15 @@ def _trial(templates: BlockTemplates, company: Company, base_url: str, form: Tri
     raw = _letter(form)
     if raw is None:
         return
-    named = Trial(form.language, form.kind, form.charset, form.encoding)
     try:
         block = sample(templates, form.language, company, base_url, candidate="山田 太郎")
         before = index(raw)
         after = index(b"".join(apply(raw, plan(before, block))))
         way = _way(before.texts[0].text, after.texts[0].text, block, converted=after.fields != before.fields)
     except SpliceError as error:
-        yield Trial(named.language, named.kind, named.charset, named.encoding, failure=str(error))
+        yield replace(form, failure=str(error))
     else:
-        yield Trial(named.language, named.kind, named.charset, named.encoding, way=way)
+        yield replace(form, way=way)
 
 
 def _letter(form: Trial) -> bytes | None:

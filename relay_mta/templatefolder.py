@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from relay_mta import shipped
+from relay_mta.config import Config
 from relay_mta.core.block import NAMES, SOURCE_LIMIT, BlockTemplates
 from relay_mta.core.errors import Problem, TemplateError
 
@@ -39,6 +40,13 @@ def load(folders: Sequence[Path] = ()) -> BlockTemplates:
     if problems:
         raise TemplateError(tuple(problems))
     return templates
+
+
+def load_own(config: Config) -> dict[str, BlockTemplates]:
+    """Those of the companies that have a folder of their own, by id. Raises `TemplateError`."""
+    return {
+        each.company.id: load(config.template_folders(each)) for each in config.companies if each.templates is not None
+    }
 
 
 def _read(folder: Path) -> Iterator[tuple[str, str] | Problem]:

@@ -1,13 +1,14 @@
 """What all tests share: the repository's root, and the rule that nothing is skipped in CI.
 
-A test marked `real("postfix")` needs that program. On a person's machine it is skipped where the program is missing,
-and the summary says so; with CI=true a missing program fails the test, and any skip at all fails the run.
+A test marked `real("postfix")` needs that program, Python package, or path in the repository. On a person's machine it
+is skipped where that is missing, and the summary says so; with CI=true it fails the test, and any skip at all the run.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,9 @@ def root() -> Path:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("real"):
-        program = marker.args[0]
-        if shutil.which(program, path=PROGRAM_PATH) is None:
-            text = f"needs the real program `{program}`, which is not installed here"
+        needed = marker.args[0]
+        if not (shutil.which(needed, path=PROGRAM_PATH) or (ROOT / needed).exists() or find_spec(needed)):
+            text = f"needs the real `{needed}`, which is not installed here"
             if IN_CI:
                 pytest.fail(f"{text}; in CI it has to be (.ci/run installs it)", pytrace=False)
             pytest.skip(text)

@@ -306,7 +306,7 @@ async def test_a_failed_splice_sends_the_original_and_charges_nothing(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("relay_mta.relay.plan", fail)
+    monkeypatch.setattr("relay_mta.core.copy.plan", fail)
     async with house(tmp_path) as relay:
         assert await relay.send(mail()) == OK
         assert received_cut(relay.upstream.mails[0].raw)[1] == mail()

@@ -27,7 +27,7 @@ from relay_mta.core.htmltokens import unescape
 from relay_mta.core.htmltree import ASKED_EVERY, BLOCKS, Element, Text, Tree, parse
 from relay_mta.core.patience import Patience, ask, endless
 from relay_mta.core.quote import Region, place_after, sort_lines
-from relay_mta.core.text import Layout, gather
+from relay_mta.core.text import Layout, gather, outside
 
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _MANY_SPACES = re.compile(r" {2,}")
@@ -49,8 +49,7 @@ def layout(source: str, patience: Patience = endless) -> Layout:
     after = place_after(shown, regions)
     end = end_place(tree)
     history = _history(rows, regions, reader.marked, len(source))
-    found = Layout("", "", "", 0, 0, history=history)
-    links = [link for link in reader.links if found.wrote(link[1], link[1] + 1)]
+    links = [link for link in reader.links if outside(history, link[1], link[1] + 1)]
     return Layout(
         new=gather(shown, regions, Region.NEW, Region.CONTACT),
         quoted=gather(shown, regions, Region.QUOTED),

@@ -15,7 +15,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 from relay_mta.core import transfer
 from relay_mta.core.errors import SpliceError
@@ -73,10 +73,7 @@ def replace(
 
     Raises as `insert` does. Base64 is encoded anew from the first place on: the length changes.
     """
-    changed, position = b"", 0
-    for start, end in spans:
-        changed, position = changed + payload[position:start] + new, end
-    changed += payload[position:]
+    changed = put(payload, spans, new)
     made: tuple[Insertion, ...]
     if encoding == "base64":
         first = spans[0][0] - spans[0][0] % 3
@@ -100,6 +97,13 @@ def replace(
     if read != changed:
         raise SpliceError("transfer-encoding", "the body does not decode as expected")
     return made
+
+
+def put(old: AnyStr, spans: Sequence[tuple[int, int]], new: AnyStr) -> AnyStr:
+    """The text or bytes with `new` in place of each of some spans (sorted, apart, few)."""
+    for start, end in reversed(spans):
+        old = old[:start] + new + old[end:]
+    return old
 
 
 def alignment(encoding: str, payload: bytes, offset: int, length: int) -> int:

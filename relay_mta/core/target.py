@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import AnyStr
 
 from relay_mta.core import charset, insertion
 from relay_mta.core.block import Block
@@ -86,7 +85,7 @@ class Target:
         payload, part, text = self.shown.payload, self.part, self.shown.text
         spans = self._spans_of_bytes(places)
         new = link.encode("ascii")
-        changed, expected = _put(payload, spans, new), _put(text, places, link)
+        changed, expected = insertion.put(payload, spans, new), insertion.put(text, places, link)
         self._same_charset(changed)
         try:
             read = charset.decode(changed, self.codec)
@@ -120,12 +119,6 @@ class Target:
 
     def padding(self, new: bytes) -> int:
         return insertion.alignment(self.part.encoding, self.shown.payload, self.offset, len(new))
-
-
-def _put(old: AnyStr, spans: Sequence[tuple[int, int]], new: AnyStr) -> AnyStr:
-    for start, end in reversed(spans):
-        old = old[:start] + new + old[end:]
-    return old
 
 
 class HtmlTarget(Target):

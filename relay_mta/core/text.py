@@ -38,8 +38,13 @@ class Layout:
 
     def wrote(self, start: int, end: int) -> bool:
         """Whether a stretch of the source touches no quoted history: the sender wrote it now."""
-        at = bisect_left(self.history, start, key=lambda quoted: quoted[1] - 1)
-        return at == len(self.history) or end <= self.history[at][0]
+        return outside(self.history, start, end)
+
+
+def outside(stretches: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether a stretch touches none of others, which are in order and apart."""
+    at = bisect_left(stretches, start, key=lambda other: other[1] - 1)
+    return at == len(stretches) or end <= stretches[at][0]
 
 
 class Line(NamedTuple):

@@ -103,20 +103,16 @@ class _Site:
 
     async def stop(self, request: Request) -> Response:
         """Asks, and where the answer is sent back (POST), does: it is the candidate's last word to this company."""
+        if request.method != "POST":
+            return await self._of_candidate(request, self._asks)
         token = request.path_params["token"]
-
-        def asked(request: Request, company: Company, *, otherwise: Language) -> Response:
-            name = "stopped" if request.method == "POST" else "stop"
-            language = _language(request, otherwise=otherwise)
-            return self._page(name, language, 200, company=presentable(company.name))
-
-        if request.method == "POST":
-            try:
-                async with asyncio.timeout(_LOOKUP_SECONDS):
-                    _ = len(token) <= _LONGEST_TOKEN and await self._links.suppress(token)
-            except (LedgerError, TimeoutError):
-                return self._notice(request, "later", 503)
-        return await self._of_candidate(request, asked)
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                if len(token) <= _LONGEST_TOKEN:
+                    await self._links.suppress(token)
+        except (LedgerError, TimeoutError):
+            return self._notice(request, "later", 503)
+        return await self._of_candidate(request, self._has_stopped)  # an unknown token is the same 404 as elsewhere
 
     async def _of_candidate(self, request: Request, page: _Page) -> Response:
         """The page of the token in the path, or the notice that stands in its place."""
@@ -167,6 +163,12 @@ class _Site:
             agency_url=company.agency.url if company.agency.url.startswith(("https://", "http://")) else "",
             agency_host=urlsplit(company.agency.url).hostname or "",
         )
+
+    def _asks(self, request: Request, company: Company, *, otherwise: Language) -> Response:
+        return self._page("stop", _language(request, otherwise=otherwise), 200, company=presentable(company.name))
+
+    def _has_stopped(self, request: Request, company: Company, *, otherwise: Language) -> Response:
+        return self._page("stopped", _language(request, otherwise=otherwise), 200, company=presentable(company.name))
 
     def _notice(self, request: Request, name: str, status: int) -> Response:
         response = self._page(name, _language(request, otherwise="ja"), status)

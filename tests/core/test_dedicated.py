@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +19,7 @@ from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.message import index
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import plan
+from tests.core.test_splice import encoded
 
 BASE = "https://relay.example.jp"
 LINK = link.dedicated(BASE, "acme")
@@ -37,14 +36,6 @@ LETTER = (
     "次の仕事探しはこちらへ: {}\r\n\r\n株式会社アクメ\r\n"
 )
 CODECS = {"utf-8": "utf-8", "iso-2022-jp": "iso2022_jp", "shift_jis": "cp932", "euc-jp": "euc_jp"}
-
-
-def encoded(payload: bytes, encoding: str) -> bytes:
-    if encoding == "quoted-printable":
-        return binascii.b2a_qp(payload, istext=True).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    if encoding == "base64":
-        return base64.encodebytes(payload).replace(b"\n", b"\r\n")
-    return payload
 
 
 def leaf(text: str, label: str = "utf-8", encoding: str = "8bit", kind: str = "plain") -> bytes:

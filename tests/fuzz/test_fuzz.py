@@ -5,11 +5,9 @@ What a fuzzer finds becomes a test named after it, and its bytes go into `found/
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,8 @@ import pytest
 HERE = Path(__file__).parent
 TARGETS = sorted(HERE.glob("target_*.py"))
 SECONDS = 10
+
+pytestmark = pytest.mark.real("atheris")
 
 
 def fuzz(target: Path, corpus: Path, seconds: int) -> subprocess.CompletedProcess[str]:
@@ -30,9 +30,6 @@ def fuzz(target: Path, corpus: Path, seconds: int) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda path: path.stem)
 def test_nothing_is_found_in_a_short_run(target: Path, tmp_path: Path) -> None:
-    if find_spec("atheris") is None:
-        assert os.environ.get("CI") != "true", "atheris is missing in CI"
-        pytest.skip("atheris is not installed: nothing is fuzzed")
     done = fuzz(target, tmp_path, SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Done " in done.stderr and not list(tmp_path.glob("crash-*"))
@@ -41,9 +38,6 @@ def test_nothing_is_found_in_a_short_run(target: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("found", sorted(HERE.glob("found/*")), ids=lambda path: path.name)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda path: path.stem)
 def test_what_was_found_stays_mended(target: Path, found: Path) -> None:
-    if find_spec("atheris") is None:
-        assert os.environ.get("CI") != "true", "atheris is missing in CI"
-        pytest.skip("atheris is not installed: what the fuzzer found is not tried again")
     done = subprocess.run(
         [sys.executable, str(target), str(found)], capture_output=True, text=True, timeout=60, check=False
     )
