@@ -8,30 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import secrets
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from relay_mta import __version__, maillog, templatefolder
-from relay_mta.config import Config, ListenerConfig
-from relay_mta.conversation import Gate, Relay
+from relay_mta import __version__, maillog, systemd, templatefolder
+from relay_mta.config import CompanyConfig, Config, ListenerConfig
+from relay_mta.conversation import Relay
 from relay_mta.core.errors import LedgerError, RelayError
+from relay_mta.core.ports import Login
+from relay_mta.core.tenancy import Proof
+from relay_mta.gate import ClientNetwork, Gate
 from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
+from relay_mta.login import PasswordLogin
 from relay_mta.relay import Setting
 from relay_mta.rulebook import Rulebook
 from relay_mta.signing import signers_of
 from relay_mta.smtp.budget import Budget
+from relay_mta.smtp.census import Census
 from relay_mta.smtp.limits import Limits
+from relay_mta.smtp.pool import Bounds, Pool
 from relay_mta.smtp.server import Listener, listen
-from relay_mta.smtp.tls import server_context
+from relay_mta.smtp.tls import Certificate
 from relay_mta.smtp.upstream import SmtpUpstream
+from relay_mta.users import UserFile
 from relay_mta.web.app import WebServer, create_app, serve_web
 
 COMPACT_SECONDS = 24 * 3600.0
 """How often the ledger is compacted: what was deleted leaves the disk within a day."""
+
+CERTIFICATE_SECONDS = 10.0
+"""How often the listeners' certificate files are looked at."""
 
 PROBE_SECONDS = 300.0
 """How often each upstream is asked what it offers, should no mail have asked it in the meantime."""
@@ -47,6 +58,7 @@ class App:
         self._web: WebServer | None = None
         self._ledger: TinyLedger | None = None
         self._rulebook: Rulebook | None = None
+        self._certificates: dict[str, Certificate] = {}
         self._reloads: set[asyncio.Task[None]] = set()
 
     @property
@@ -72,12 +84,23 @@ class App:
         assert self._rulebook is not None
         return self._rulebook
 
-    def reload_rules(self) -> None:
-        """Read the rule files again, changed or not, without waiting for it; nothing before the start is through."""
+    def reload(self) -> None:
+        """Read the rule files again, changed or not, without waiting for it, and certificates that have changed;
+        nothing before the start is through."""
+        self.renew_certificates()
         if self._rulebook is not None:
             task = asyncio.create_task(self._rulebook.reload(again=True))
             self._reloads.add(task)
             task.add_done_callback(self._reloads.discard)
+
+    def renew_certificates(self) -> None:
+        """Take the certificates whose files have changed; one that cannot be used is logged, and the old one stays."""
+        for place, certificate in self._certificates.items():
+            try:
+                if certificate.renew():
+                    maillog.certificate_renewed(listener=place)
+            except OSError as error:
+                maillog.certificate_refused(listener=place, error=error)
 
     async def start(self) -> None:
         """Start everything, or raise a `RelayError` and leave nothing running."""
@@ -120,7 +143,9 @@ class App:
             tried=rulebook.count,
             missed=rulebook.count_missed,
         )
-        gates = self._gates()
+        gates = [self._gate(each) for each in config.companies]
+        proofs = {each.company.id: _proof(each) for each in config.companies}
+        own = {each.company.id: each for each in config.companies}
         companies = {gate.company.id: gate.company for gate in gates}
         app = create_app(links=ledger, companies=companies, base_url=config.web.base_url, health=self._health)
         self._web = await serve_web(app, config.web.host, config.web.port)
@@ -132,13 +157,18 @@ class App:
                 rules=rulebook.of(id),
                 templates=own_templates.get(id, templates),
                 signing=signers.get(id),
+                upstream_name=own[id].upstream.host,
+                hide_client=own[id].hide_client,
+                proof=proofs[id],
+                loop_mark=own[id].loop_mark,
             )
 
         relay = Relay(gates, setting_of, max_size=config.max_size)
         budget = Budget(config.memory_budget)
+        census = Census(config.max_connections, config.max_connections_per_client)
         for listener in config.listeners:
-            self._listeners.append(await self._listen(listener, relay, budget))
-        for chore in (self._probe(gates), self._compact(ledger), rulebook.watch()):
+            self._listeners.append(await self._listen(listener, relay, budget, census))
+        for chore in (self._probe(gates), self._compact(ledger), rulebook.watch(), self._look_at_certificates()):
             self._stack.push_async_callback(_end, asyncio.create_task(chore))
         maillog.started(
             version=__version__,
@@ -148,32 +178,48 @@ class App:
             companies=len(gates),
         )
 
-    def _gates(self) -> list[Gate]:
-        gates = []
-        for each in self._config.companies:
-            try:
-                upstream = SmtpUpstream(
-                    each.upstream.host,
-                    each.upstream.port,
-                    hostname=self._config.hostname,
-                    tls=each.upstream.tls,
-                    ca_file=each.upstream.ca_file,
-                )
-            except OSError as error:
-                text = f"{each.upstream.ca_file}: cannot be used as CA file: {error.strerror or error}"
-                raise RelayError(text) from None
-            gates.append(Gate(each.company, each.clients, upstream, each.upstream.host, each.hide_client))
-        return gates
+    def _gate(self, each: CompanyConfig) -> Gate:
+        upstream = each.upstream
+        try:
+            connector = SmtpUpstream(
+                upstream.host,
+                upstream.port,
+                hostname=self._config.hostname,
+                tls=upstream.tls,
+                ca_file=upstream.ca_file,
+                forward=upstream.forward,
+            )
+        except OSError as error:
+            text = f"{upstream.ca_file}: cannot be used as CA file: {error.strerror or error}"
+            raise RelayError(text) from None
+        pool = Pool(
+            connector,
+            own_login=upstream.login.user if upstream.login else None,
+            bounds=Bounds(upstream.max_connections, upstream.max_per_login, upstream.wait),
+        )
+        self._stack.push_async_callback(pool.close)
+        return Gate(
+            each.company,
+            tuple(ClientNetwork(network, shared=shared) for network, shared in each.clients),
+            pool,
+            auth=each.auth,
+            users=UserFile(each.users) if each.users is not None else None,
+            login=_login(each),
+            listeners=frozenset(
+                listener.place
+                for listener in self._config.listeners
+                if listener.companies is None or each.company.id in listener.companies
+            ),
+        )
 
-    async def _listen(self, config: ListenerConfig, relay: Relay, budget: Budget) -> Listener:
-        context = None
+    async def _listen(self, config: ListenerConfig, relay: Relay, budget: Budget, census: Census) -> Listener:
+        certificate = None
         if config.tls != "none":
             assert config.cert is not None
             try:
-                context = server_context(config.cert, config.key)
+                certificate = self._certificates[config.place] = Certificate(config.cert, config.key)
             except OSError as error:
                 raise RelayError(f"{config.cert}: cannot be used as certificate: {error.strerror or error}") from None
-        place = f"{config.host}:{config.port}"
         try:
             listener = await listen(
                 host=config.host,
@@ -182,16 +228,36 @@ class App:
                 front=relay,
                 budget=budget,
                 tls=config.tls,
-                ssl_context=context,
+                ssl_context=certificate.context if certificate else None,
                 max_size=self._config.max_size,
                 on_error=maillog.defect,
-                limits=Limits(connections=self._config.max_connections),
-                name=place,
+                limits=self._limits(),
+                census=census,
+                refuse_bare_newline=self._config.bare_newline == "refuse",
+                auth_in_clear=config.auth_in_clear,
+                name=config.place,
             )
         except OSError as error:
-            raise RelayError(f"{place}: cannot listen for SMTP here: {error.strerror or error}") from None
+            raise RelayError(f"{config.place}: cannot listen for SMTP here: {error.strerror or error}") from None
         self._stack.push_async_callback(listener.drain, 0.0)
         return listener
+
+    def _limits(self) -> Limits:
+        config = self._config
+        return Limits(
+            command=config.command_seconds,
+            data_idle=config.data_seconds,
+            data_rate=config.min_data_rate,
+            bad_commands=config.max_bad_commands,
+            commands=config.max_commands,
+            recipients=config.max_recipients,
+            auth_failures=config.max_auth_failures,
+        )
+
+    async def _look_at_certificates(self) -> None:
+        while self._certificates:
+            await asyncio.sleep(CERTIFICATE_SECONDS)
+            self.renew_certificates()
 
     async def _probe(self, gates: list[Gate]) -> None:
         while True:
@@ -218,6 +284,17 @@ class App:
         }
 
 
+def _proof(each: CompanyConfig) -> Proof | None:
+    return Proof(each.proof.header, each.proof.value.read().strip()) if each.proof is not None else None
+
+
+def _login(each: CompanyConfig) -> Login | None:
+    config = each.upstream.login
+    if config is None or config.password is None:
+        return None
+    return PasswordLogin(config.user, config.password, config.mechanism)
+
+
 async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a chore and wait until it has let go of everything."""
     task.cancel()
@@ -225,9 +302,18 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def run(config: Config) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT; SIGHUP reads the rules again. The process's exit status."""
+    """Serve in the foreground until SIGTERM or SIGINT; SIGHUP reads the rules again, and certificates that have
+    changed. The process's exit status."""
     maillog.configure()
+    _allow_files()
     return asyncio.run(_serve(config))
+
+
+def _allow_files() -> None:
+    """Each connection is a file descriptor; what a shell starts with (1,024) is fewer than what is allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(config: Config) -> int:
@@ -236,9 +322,20 @@ async def _serve(config: Config) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, ended.set)
     app = App(config)
-    loop.add_signal_handler(signal.SIGHUP, app.reload_rules)
+    loop.add_signal_handler(signal.SIGHUP, app.reload)
     await app.start()
+    systemd.notify("READY=1")
+    alive = asyncio.create_task(_say_alive())
     await ended.wait()
+    systemd.notify("STOPPING=1")
     maillog.stopping(seconds=config.drain_seconds)
     maillog.stopped(aborted=await app.stop())
+    await _end(alive)
     return 0
+
+
+async def _say_alive() -> None:
+    """Feed the watchdog from the loop that carries the mail: if it stands still, systemd should know."""
+    while (seconds := systemd.watchdog_seconds()) is not None:
+        systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(seconds)

@@ -11,35 +11,44 @@ Elements of lists are counted from 1 in what a person reads: `company[2]` is the
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError, Problem
+from relay_mta.findings import finding, problems
 from relay_mta.relations import relations
-from relay_mta.schema import CompanyModel, ConfigModel
-from relay_mta.tomllines import KeyPath, key_lines, nearest_line
-from relay_mta.values import Network, shown
+from relay_mta.schema import CompanyModel, ConfigModel, UpstreamModel
+from relay_mta.secretsource import SecretSource
+from relay_mta.tomllines import KeyPath
+from relay_mta.values import ClientNetwork, shown
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
-    """Where SMTP clients connect. `cert` and `key` are there unless `tls` is "none". Port 0: any free port."""
+    """Where SMTP clients connect. `cert` and `key` are there unless `tls` is "none". Port 0: any free port.
+
+    `companies`: the ids of those that it serves; None: all. `auth_in_clear`: logins are taken without TLS.
+    """
 
     host: str
     port: int
     tls: Literal["none", "starttls", "implicit"] = "none"
     cert: Path | None = None
     key: Path | None = None
+    companies: tuple[str, ...] | None = None
+    auth_in_clear: bool = False
+
+    @property
+    def place(self) -> str:
+        """Host and port, as a person knows it."""
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,49 @@ class WebConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuthConfig:
+    """Where the relay gets its tokens: `tenant`, `client_id` and `secret` with Microsoft, `service_account` (the JSON
+    key file) with Google."""
+
+    provider: Literal["microsoft", "google"]
+    tenant: str = ""
+    client_id: str = ""
+    secret: SecretSource | None = None
+    service_account: SecretSource | None = None
+    token_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginConfig:
+    """The relay's own login at an upstream: with a password, or with OAuth. `mechanism` None: the best offered."""
+
+    user: str
+    password: SecretSource | None = None
+    mechanism: Literal["PLAIN", "LOGIN", "CRAM-MD5"] | None = None
+    oauth: OAuthConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """A company's outbound server. `ca_file`: trust these certificates instead of the system's."""
+    """A company's outbound server. `ca_file`: trust these certificates instead of the system's. `wait`: seconds."""
 
     host: str
     port: int = 25
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = "opportunistic"
     ca_file: Path | None = None
+    forward: Literal["none", "xclient", "proxy"] = "none"
+    max_connections: int = 20
+    max_per_login: int = 3
+    wait: float = 10.0
+    login: LoginConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProofConfig:
+    """The header field, in lower case, that tells a company's mails from those of strangers, and its secret value."""
+
+    header: str
+    value: SecretSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +120,17 @@ class CompanyConfig:
     """A company with what stands around it: who may send as it, and where its mail goes.
 
     `hide_client`: our Received field does not name the client's address. `rules` and `templates`: folders of its own
-    rule files and block templates, on top of everybody's. `dkim_key` is there if it signs (`dkim = "resign"`).
+    rule files and block templates, on top of everybody's. `dkim_key` is there if it signs (`dkim = "resign"`), `users`
+    (a file, which may still be to be made) if `auth` is "users".
     """
 
     company: Company
-    clients: tuple[Network, ...]
+    clients: tuple[ClientNetwork, ...]
     upstream: UpstreamConfig
+    auth: Literal["none", "upstream", "users"] = "none"
+    users: Path | None = None
+    proof: ProofConfig | None = None
+    loop_mark: bool = False
     hide_client: bool = False
     rules: Path | None = None
     templates: Path | None = None
@@ -106,6 +156,15 @@ class Config:
     max_size: int = 50 << 20
     max_received: int = 50
     max_connections: int = 500
+    max_connections_per_client: int = 100
+    max_recipients: int = 1000
+    max_commands: int = 5000
+    max_bad_commands: int = 20
+    max_auth_failures: int = 3
+    command_seconds: float = 300.0
+    data_seconds: float = 180.0
+    min_data_rate: int = 256
+    bare_newline: Literal["normalize", "refuse"] = "normalize"
     drain_seconds: float = 30.0
     source: Path | None = None
     templates_directory: Path | None = None
@@ -140,10 +199,10 @@ def parse(text: str, *, source: Path) -> Config:
         found: list[tuple[KeyPath, str]] = []
     except ValidationError as error:
         model = None
-        found = [_finding(details) for details in error.errors(include_url=False)]
+        found = [finding(details) for details in error.errors(include_url=False)]
     found.extend(relations(data))
     if model is None or found:
-        raise ConfigError(tuple(_problems(source, text, found)))
+        raise ConfigError(tuple(problems(source, text, found)))
     return _config(model, source)
 
 
@@ -157,23 +216,40 @@ def _config(model: ConfigModel, source: Path) -> Config:
         data_dir=model.data_dir,
         ledger=model.ledger,
         listeners=tuple(
-            ListenerConfig(each.address.host, each.address.port, each.tls, each.cert, each.key)
+            ListenerConfig(
+                each.address.host,
+                each.address.port,
+                each.tls,
+                each.cert,
+                each.key,
+                tuple(each.companies) if each.companies is not None else None,
+                each.auth_in_clear,
+            )
             for each in model.listener
         ),
         web=WebConfig(model.web.address.host, model.web.address.port, model.web.base_url),
         rules_directory=model.rules.directory,
         templates_directory=model.templates.directory,
-        companies=tuple(_company(each) for each in model.company),
+        companies=tuple(_company(each, source) for each in model.company),
         memory_budget=limits.memory_budget,
         max_size=limits.max_size,
         max_received=limits.max_received,
         max_connections=limits.max_connections,
+        max_connections_per_client=limits.max_connections_per_client,
+        max_recipients=limits.max_recipients,
+        max_commands=limits.max_commands,
+        max_bad_commands=limits.max_bad_commands,
+        max_auth_failures=limits.max_auth_failures,
+        command_seconds=limits.command_timeout,
+        data_seconds=limits.data_timeout,
+        min_data_rate=limits.min_data_rate,
+        bare_newline=model.bare_newline,
         drain_seconds=limits.drain,
         source=source,
     )
 
 
-def _company(model: CompanyModel) -> CompanyConfig:
+def _company(model: CompanyModel, source: Path) -> CompanyConfig:
     terms = (
         CreditTerms(each.start, each.relays_per_credit, each.earn_on, each.count_window_days) for each in model.credits
     )
@@ -195,16 +271,62 @@ def _company(model: CompanyModel) -> CompanyConfig:
         split_deadline=model.split_deadline,
         credits=tuple(sorted(terms, key=lambda each: each.start)),
     )
-    upstream = UpstreamConfig(model.upstream.host, model.upstream.port, model.upstream.tls, model.upstream.ca_file)
     key = None
     if model.dkim_key is not None and model.dkim_selector is not None:
         key = DkimKey(model.dkim_key, model.dkim_selector, model.dkim_domain or model.domains[0])
+    proof = None
+    if model.proof_header is not None and model.proof_value is not None:
+        proof = ProofConfig(model.proof_header, model.proof_value)
+    users = (model.users or source.parent / f"users-{model.id}") if model.auth == "users" else None
     return CompanyConfig(
-        company, tuple(model.clients), upstream, model.hide_client, model.rules, model.templates, dkim_key=key
+        company,
+        tuple(model.clients),
+        _upstream(model.upstream),
+        auth=model.auth,
+        users=users,
+        proof=proof,
+        loop_mark=model.loop_mark,
+        hide_client=model.hide_client,
+        rules=model.rules,
+        templates=model.templates,
+        dkim_key=key,
     )
 
 
-# --- problems -------------------------------------------------------------------------------------------------------
+def _upstream(model: UpstreamModel) -> UpstreamConfig:
+    login = None
+    if model.login is not None:
+        oauth = None
+        if (given := model.login.oauth) is not None:
+            oauth = OAuthConfig(
+                given.provider,
+                given.tenant or "",
+                given.client_id or "",
+                given.secret,
+                given.service_account,
+                given.token_url,
+            )
+        mechanism = _MECHANISMS[model.login.mechanism]
+        login = LoginConfig(model.login.user, model.login.password, mechanism, oauth)
+    return UpstreamConfig(
+        model.host,
+        model.port,
+        model.tls,
+        model.ca_file,
+        model.forward,
+        model.max_connections,
+        model.max_per_login,
+        model.wait,
+        login,
+    )
+
+
+_MECHANISMS: Mapping[str, Literal["PLAIN", "LOGIN", "CRAM-MD5"] | None] = {
+    "auto": None,
+    "plain": "PLAIN",
+    "login": "LOGIN",
+    "cram-md5": "CRAM-MD5",
+}
 
 
 def _read(path: Path) -> str:
@@ -232,96 +354,3 @@ def _syntax_problem(source: Path, text: str, message: str) -> Problem:
         message = message[: place.start()]
         line, column = (int(place[1]), int(place[2])) if place[1] else (text.count("\n") + 1, None)
     return Problem(str(source), f"is not TOML: {shown(message)[1:-1]}", line, column)
-
-
-def _problems(source: Path, text: str, found: list[tuple[KeyPath, str]]) -> Iterator[Problem]:
-    lines = key_lines(text)
-    placed = [(nearest_line(lines, path), path, what) for path, what in found]
-    placed.sort(key=lambda each: each[0] or 0)
-    for line, path, what in placed:
-        yield Problem(str(source), what, line, key=_key_text(path))
-
-
-def _key_text(path: KeyPath) -> str:
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step + 1}]"
-        else:
-            bare = re.fullmatch(r"[A-Za-z0-9_-]+", step)
-            text += ("." if text else "") + (step if bare else shown(step))
-    return text
-
-
-_WRONG = {
-    "string_type": "is not a string",
-    "int_type": "is not a whole number",
-    "bool_type": "is not true or false",
-    "list_type": "is not a list",
-    "date_type": "is not a date",
-    "model_type": "is not a table",
-    "literal_error": "is none of them",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
-}
-
-
-def _finding(details: ErrorDetails) -> tuple[KeyPath, str]:
-    """One pydantic error as the key's path, what is wrong and what was expected."""
-    path, kind = details["loc"], details["type"]
-    if kind == "extra_forbidden":
-        return path, _unknown_key(path)
-    if kind == "missing":
-        wrong = "is missing"
-    elif kind == "value_error":
-        wrong = str(details["ctx"]["error"])
-    elif kind == "too_short":
-        wrong = "is empty"
-    else:
-        wrong = f"{shown(details['input'])} {_WRONG.get(kind, 'is not valid')}"
-    field = _field(path)
-    return path, f"{wrong}; expected {field.description}" if field is not None else wrong
-
-
-def _unknown_key(path: KeyPath) -> str:
-    """Says what may have been meant: a key of this table, or one that slipped below a table's header."""
-    key = str(path[-1])
-    known = _keys(_model(path[:-1]))
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if close:
-        return f'is an unknown key; did you mean "{close[0]}"?'
-    if len(path) > 1 and key in _keys(ConfigModel):
-        return "is an unknown key here; it belongs at the top of the file, above the first [table]"
-    return f"is an unknown key; expected one of {', '.join(known)}"
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model(path: KeyPath) -> type[BaseModel]:
-    """The model of the table at a path."""
-    model: type[BaseModel] = ConfigModel
-    for step in path:
-        if isinstance(step, str):
-            model = _inner(_fields(model)[step].annotation) or model
-    return model
-
-
-def _field(path: KeyPath) -> FieldInfo | None:
-    names = [step for step in path if isinstance(step, str)]
-    if not names:
-        return None
-    return _fields(_model(tuple(names[:-1]))).get(names[-1])
-
-
-def _fields(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation: `Model`, or `list[Model]`."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

@@ -6,12 +6,13 @@ Addresses and parameters go up verbatim; only SIZE is raised by the room that a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from relay_mta.core.envelope import Client
-from relay_mta.core.errors import UpstreamError
-from relay_mta.core.ports import Chunks, Upstream, UpstreamSession
+from relay_mta.core.errors import LoginError, UpstreamError
+from relay_mta.core.ports import Chunks, Login, Upstream, UpstreamSession
 from relay_mta.core.reply import LACKING, Reply
+from relay_mta.core.sasl import Credentials, dialog
 
 _NEEDS = {"BODY": "8BITMIME", "SMTPUTF8": "SMTPUTF8", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN"}
 """Which extension a parameter belongs to (RFC 6152, 6531, 3461)."""
@@ -24,13 +25,17 @@ estimate, but should not be too small)."""
 class Line:
     """One upstream session at a time. `busy`: a transaction is open on it, or was left open.
 
-    `offered`: the extensions that the client was told of at its EHLO.
+    `own`: the relay's own login, if it has one; a client's login replaces it (`auth`). `offered`: the extensions that
+    the client was told of at its EHLO.
     """
 
-    def __init__(self, upstream: Upstream, learn: Callable[[Mapping[str, str]], None]) -> None:
+    def __init__(self, upstream: Upstream, learn: Callable[[Mapping[str, str]], None], own: Login | None) -> None:
         self._upstream = upstream
         self._learn = learn
+        self._own = own
         self._session: UpstreamSession | None = None
+        self._proving: Credentials | None = None  # whose answer is still to come
+        self._credentials: Credentials | None = None  # that the upstream accepted, to log in again on a new session
         self.busy = False
         self.offered: frozenset[str] = frozenset()
 
@@ -39,16 +44,44 @@ class Line:
         """Whether there is a session that has not been lost."""
         return self._session is not None and self._session.alive
 
+    async def auth(self, client: Client, credentials: Credentials) -> Reply:
+        """The client's login, on a session of its own; the upstream's answer, or a 334 that wants a `respond`."""
+        self.abort()
+        self._session = await self._upstream.open(client, login=credentials.login)
+        self._learn(self._session.extensions)
+        self._proving = credentials
+        return await self._proved(await _carried(self._session, dialog(credentials)))
+
+    async def respond(self, response: bytes) -> Reply:
+        """The client's response to a 334 of `auth`, as it came (base64)."""
+        return await self._proved(await self._alive_session().command(response))
+
+    async def _proved(self, answer: Reply) -> Reply:
+        if answer.intermediate:
+            return answer
+        credentials, self._proving = self._proving, None
+        if answer.accepted:
+            self._credentials = credentials
+            await self.rest()
+        else:
+            await self.close()
+        return answer
+
     async def mail(self, client: Client, reverse_path: str, params: Sequence[str]) -> Reply:
-        """MAIL, behind RSET where needed, on a new session where the last one is lost (idle ones get closed)."""
-        fresh = not self.alive
+        """MAIL, behind RSET where needed; on a new session where an old one turns out to be lost (idle ones get closed,
+        some with a 421 that crosses our MAIL)."""
+        old = self.alive
         session = await self._open(client)
+        old = old or session.reused
         try:
-            return await self._mail(session, reverse_path, params)
+            answer = await self._mail(session, reverse_path, params)
         except UpstreamError:
-            if fresh:
+            if not old:
                 raise
-        return await self._mail(await self._open(client), reverse_path, params)
+        else:
+            if answer.code != 421 or not old:
+                return answer
+        return await self._mail(await self._open(client, fresh=True), reverse_path, params)
 
     async def rcpt(self, forward_path: str, params: Sequence[str]) -> Reply:
         """RCPT of the open transaction."""
@@ -73,6 +106,17 @@ class Line:
             if not answer.accepted:
                 self._session.abort()
         self.busy = False
+
+    async def rest(self) -> None:
+        """No transaction is wanted for now: leave the open one, and let others have the session."""
+        await self.reset()
+        if self._session is not None and await self._session.park():
+            self._session = None
+
+    async def leave(self) -> None:
+        """The client is gone: its own session ends, one of the relay's goes back."""
+        await self.rest()
+        await self.close()
 
     async def close(self) -> None:
         """End the session politely."""
@@ -102,19 +146,59 @@ class Line:
             raise UpstreamError("the upstream closed the session")
         return self._session
 
-    async def _open(self, client: Client) -> UpstreamSession:
+    async def _open(self, client: Client, *, fresh: bool = False) -> UpstreamSession:
+        """The session for a transaction: the one at hand, or another, logged in."""
         await self.reset()
-        if self._session is None or not self._session.alive:
+        if self._session is None or not self._session.alive or fresh:
             self.abort()
-            self._session = await self._upstream.open(client)
+            login = self._credentials.login if self._credentials else None
+            self._session = await self._upstream.open(client, login=login, fresh=fresh)
+            try:
+                await self._log_in(self._session)
+            except BaseException:
+                self.abort()
+                raise
             self._learn(self._session.extensions)
         return self._session
+
+    async def _log_in(self, session: UpstreamSession) -> None:
+        """Log in on a new session: as the client, or as the relay."""
+        if self._credentials is not None:
+            answer = await _decided(session, self._credentials)
+            if not answer.accepted:
+                raise LoginError(f"a client's login, accepted before, was answered with {answer.code} this time")
+        elif self._own is not None and not session.reused:
+            answer = await _decided(session, await self._own.credentials(session.extensions.get("AUTH", "")))
+            said = self._own.answered(answer)
+            if not answer.accepted:
+                raise LoginError(said)
 
     async def _mail(self, session: UpstreamSession, reverse_path: str, params: Sequence[str]) -> Reply:
         if self._lacks(session, params):
             return LACKING
         self.busy = True
-        return await session.command(_line("MAIL FROM", reverse_path, _sized(params, session.extensions.get("SIZE"))))
+        sized = _sized(params, session.extensions.get("SIZE"))
+        answer = await session.command(_line("MAIL FROM", reverse_path, sized))
+        self.busy = answer.accepted
+        return answer
+
+
+async def _decided(session: UpstreamSession, credentials: Credentials) -> Reply:
+    """Log in on a session, with nobody to ask: the upstream's last word."""
+    answer = await _carried(session, dialog(credentials))
+    # RFC 7628 §3.2.3: behind the reasons for a refusal an empty response brings the refusal itself.
+    return await session.command(b"") if answer.intermediate else answer
+
+
+async def _carried(session: UpstreamSession, steps: Generator[bytes, Reply, Reply]) -> Reply:
+    """Carry out a dialog; its last reply."""
+    try:
+        line = next(steps)
+        while True:
+            line = steps.send(await session.command(line))
+    except StopIteration as stop:
+        answer: Reply = stop.value
+        return answer
 
 
 def _line(verb: str, path: str, params: Sequence[str]) -> bytes:

@@ -69,6 +69,16 @@ def rules_refused(*, first: str, count: int, rules: str) -> None:
     _log.error("rules-refused", problem=first, problems=count, rules=rules)
 
 
+def certificate_renewed(*, listener: str) -> None:
+    """A listener's certificate files have changed and are in use."""
+    _log.info("certificate-renewed", listener=listener)
+
+
+def certificate_refused(*, listener: str, error: OSError) -> None:
+    """A listener's certificate files have changed and cannot be used; the ones before stay."""
+    _log.error("certificate-refused", listener=listener, error=error.strerror or type(error).__name__)
+
+
 def stopped(*, aborted: int) -> None:
     """The relay has drained; `aborted` sessions did not end in time."""
     _log.info("stopped", aborted=aborted)
@@ -82,6 +92,12 @@ def stopping(*, seconds: float) -> None:
 def stranger(*, client: str) -> None:
     """A client of no company was turned away. `client` is its network address."""
     _log.warning("stranger", client=client)
+
+
+def login(*, company: str, client: str, code: int, locally: bool) -> None:
+    """A client's login was answered; `locally`: refused without asking, since it was refused too often."""
+    log = _log.info if code < 400 else _log.warning
+    log("login", company=company, client=client, code=code, locally=locally)
 
 
 def outcome(

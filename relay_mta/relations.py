@@ -5,33 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
-from itertools import combinations
 from typing import Any
 
+from relay_mta import senders
 from relay_mta.core.address import within
+from relay_mta.tables import attempt, tables
 from relay_mta.tomllines import KeyPath
-from relay_mta.values import HostPort, Network, as_host, as_host_port, as_network, as_size, domain, shown
+from relay_mta.values import HostPort, as_host, as_host_port, as_size, domain, shown
 
 
 def relations(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """What is wrong between keys, as (the key to blame, what is wrong and what was expected). `data` is the plain TOML,
     so that one mistake never hides another; values that are wrong in themselves are passed over here."""
-    companies = [(index, company) for index, company in _tables(data, "company")]
+    companies = [(index, company) for index, company in tables(data, "company")]
     yield from _listeners(data)
     yield from _twice(("company",), companies, "id", "each company needs an id of its own")
     for index, company in companies:
         yield from _twice(
-            ("company", index, "credits"), _tables(company, "credits"), "from", "one date starts one terms"
+            ("company", index, "credits"), tables(company, "credits"), "from", "one date starts one terms"
         )
         yield from _dkim(index, company)
-    yield from _client_overlaps(companies)
+    yield from senders.relations(data, companies)
     yield from _loops(data, companies)
     limits = data.get("limits")
     if isinstance(limits, Mapping):
-        budget = _try(as_size, limits.get("memory_budget", "1GiB"))
-        largest = _try(as_size, limits.get("max_size", "50MiB"))
+        budget = attempt(as_size, limits.get("memory_budget", "1GiB"))
+        largest = attempt(as_size, limits.get("max_size", "50MiB"))
         if budget and largest and largest > budget:
             key = "max_size" if "max_size" in limits else "memory_budget"
             yield ("limits", key), "one mail of max_size does not fit into memory_budget; expected max_size below it"
@@ -40,7 +41,7 @@ def relations(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
 def _listeners(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     seen: set[HostPort] = set()
     places: list[tuple[KeyPath, Mapping[str, Any]]]
-    places = [(("listener", index), table) for index, table in _tables(data, "listener")]
+    places = [(("listener", index), table) for index, table in tables(data, "listener")]
     web = data.get("web")
     if isinstance(web, Mapping):
         places.append((("web",), web))
@@ -49,7 +50,7 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             for key in ("cert", "key"):
                 if key not in table:
                     yield (*path, key), f'is missing; expected a PEM file, because tls = "{table["tls"]}"'
-        address = _try(as_host_port, table.get("address", "127.0.0.1:8080" if path == ("web",) else None))
+        address = attempt(as_host_port, table.get("address", "127.0.0.1:8080" if path == ("web",) else None))
         if address is not None and address.port and address in seen:
             yield (*path, "address"), "is listened on already; expected an address and port of its own"
         elif address is not None:
@@ -75,8 +76,8 @@ def _dkim(index: int, company: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str
         if company.get("dkim") == "resign" and key not in company:
             yield (*path, key), f'is missing; expected {expected}, because dkim = "resign"'
     own = company.get("domains")
-    domains = [name for name in (_try(domain, each) for each in (own if isinstance(own, list) else ())) if name]
-    signing = _try(domain, company.get("dkim_domain"))
+    domains = [name for name in (attempt(domain, each) for each in (own if isinstance(own, list) else ())) if name]
+    signing = attempt(domain, company.get("dkim_domain"))
     if signing and domains and not within(signing, domains):
         yield (
             (*path, "dkim_domain"),
@@ -84,39 +85,12 @@ def _dkim(index: int, company: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str
         )
 
 
-def _client_overlaps(companies: list[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[KeyPath, str]]:
-    networks: list[tuple[int, int, Network]] = []
-    for index, company in companies:
-        clients = company.get("clients")
-        for place, value in enumerate(clients if isinstance(clients, list) else []):
-            network = _try(as_network, value)
-            if network is not None:
-                networks.append((index, place, network))
-    for (first, _, one), (second, place, other) in combinations(networks, 2):
-        if first != second and one.version == other.version and one.overlaps(other):
-            text = f'"{other}" overlaps "{one}" of company[{first + 1}]: which company sends from there?'
-            yield ("company", second, "clients", place), f"{text} expected networks that belong to one company"
-
-
 def _loops(data: Mapping[str, Any], companies: list[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[KeyPath, str]]:
-    own = {_try(as_host_port, table.get("address")) for _, table in _tables(data, "listener")}
+    own = {attempt(as_host_port, table.get("address")) for _, table in tables(data, "listener")}
     for index, company in companies:
         upstream = company.get("upstream")
         if isinstance(upstream, Mapping):
-            host, port = _try(as_host, upstream.get("host")), upstream.get("port", 25)
+            host, port = attempt(as_host, upstream.get("host")), upstream.get("port", 25)
             if host and isinstance(port, int) and HostPort(host, port) in own:
                 text = "is this relay's own listener; expected the company's outbound mail server"
                 yield ("company", index, "upstream", "host"), text
-
-
-def _tables(data: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
-    value = data.get(key)
-    items = value if isinstance(value, list) else []
-    return [(index, item) for index, item in enumerate(items) if isinstance(item, Mapping)]
-
-
-def _try(reader: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return reader(value)
-    except ValueError:
-        return None

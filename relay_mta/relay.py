@@ -28,9 +28,10 @@ from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError,
 from relay_mta.core.message import Message, index
 from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger, OptedOutError, Signing
 from relay_mta.core.record import Record
-from relay_mta.core.reply import BUSY, LOOP, TROUBLE, Reply
+from relay_mta.core.reply import BUSY, LOOP, NOT_PROVEN, TROUBLE, Reply
 from relay_mta.core.rules import RuleSet
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
+from relay_mta.core.tenancy import Proof, proven
 from relay_mta.core.verdict import Language, Verdict
 from relay_mta.line import Line
 
@@ -63,8 +64,10 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every transaction needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which rules on
-    probation a mail met, `missed` why a rejection was exempt. `signing`: the company's key, if it signs again."""
+    """What every transaction of a company needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which
+    rules on probation a mail met, `missed` why a rejection was exempt. `signing`: the company's key, if it signs again;
+    `upstream_name`: for the DSN only; `hide_client`: our Received field does not name the client's address; `proof`:
+    by what the company's mails are told from those of strangers; `loop_mark`: its mails are marked."""
 
     hostname: str
     base_url: str
@@ -78,6 +81,10 @@ class Setting:
     tried: Callable[[Sequence[str]], None]
     missed: Callable[[str], None]
     signing: Signing | None = None
+    upstream_name: str = ""
+    hide_client: bool = False
+    proof: Proof | None = None
+    loop_mark: bool = False
 
 
 @dataclass(slots=True)
@@ -100,7 +107,8 @@ class _Outcome:
 
 
 class Transaction:
-    """One accepted MAIL with its RCPTs, from DATA to the final reply. `upstream_name` is for the DSN only."""
+    """One accepted MAIL with its RCPTs, from DATA to the final reply. `shared_network`: strangers send from where the
+    client is, so the mail has to prove whose it is."""
 
     def __init__(
         self,
@@ -111,16 +119,14 @@ class Transaction:
         envelope: Envelope,
         *,
         id: str,
-        upstream_name: str,
-        hide_client: bool,
+        shared_network: bool,
     ) -> None:
         self._setting = setting
         self._company = company
         self._line = line
         self._client = client
         self._envelope = envelope
-        self._upstream_name = upstream_name
-        self._hide_client = hide_client
+        self._shared_network = shared_network
         self._started = time.monotonic()
         self._id = id
         self._digest = b""
@@ -141,9 +147,9 @@ class Transaction:
 
     async def _run(self, raw: bytes, attempt: _Outcome, *, normalised: bool) -> Answer:
         message = index(raw, self._watch, mended=True)  # as `ports.Conversation.data` promises
-        if trace.hops(message) >= self._setting.max_received:
-            attempt.reason = "loop"
-            return Answer(LOOP, None)
+        if (refusal := self._unwelcome(message)) is not None:
+            attempt.reason, answer = refusal
+            return Answer(answer, None)
         self._digest = message.body_digest()
         key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, self._digest)
         try:
@@ -165,6 +171,22 @@ class Transaction:
         job = Job(self._envelope.reverse_path, self._envelope.recipients, frozenset(copies.spliced), earlier)
         self._answer = await self._deliver(job, message, copies, attempt)
         return self._answer
+
+    def _unwelcome(self, message: Message) -> tuple[str, Reply] | None:
+        """Why a mail is not taken at all, and what the client is told."""
+        setting = self._setting
+        looped = setting.loop_mark and trace.marked(message, self._mark)
+        if looped or trace.hops(message) >= setting.max_received:
+            return "loop", LOOP
+        if self._shared_network:
+            proof, path = setting.proof, self._envelope.reverse_path
+            if proof is None or not proven(message, path, self._company.domains, proof):
+                return "not-proven", NOT_PROVEN
+        return None
+
+    @property
+    def _mark(self) -> str:
+        return keys.loop_mark(self._setting.secret, self._company.id)
 
     async def written(self) -> None:
         """The final reply was written to a client still connected: a final 2xx closes the record."""
@@ -216,7 +238,8 @@ class Transaction:
         self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...], earlier: Record | None
     ) -> _Copies:
         """Hold and splice for each candidate. One that fails gets the original like everyone else."""
-        edits = trace.edits(message, self._received())
+        proof = self._setting.proof
+        edits = trace.edits(message, self._added_fields(), proof=proof.name if proof else None)
         copies = _Copies(apply(message.raw, edits))
         for i in candidates:
             held: Held | None = None
@@ -278,15 +301,16 @@ class Transaction:
                     continue
                 await self._books.release(held, "mode")
 
-    def _received(self) -> bytes:
-        return trace.received(
+    def _added_fields(self) -> bytes:
+        received = trace.received(
             hostname=self._setting.hostname,
             client=self._client,
             envelope=self._envelope,
             id=self._id,
             now=self._setting.now(),
-            hide_client=self._hide_client,
+            hide_client=self._setting.hide_client,
         )
+        return received + (trace.loop_field(self._mark) if self._setting.loop_mark else b"")
 
     def _candidacy(self, message: Message, verdict: Verdict, i: int) -> Candidacy:
         setting, company, path = self._setting, self._company.id, self._envelope.recipients[i].forward_path
@@ -373,7 +397,7 @@ class Transaction:
         envelope = self._envelope
         body = dsn.report(
             hostname=self._setting.hostname,
-            upstream=self._upstream_name,
+            upstream=self._setting.upstream_name,
             envelope=envelope,
             failures=[dsn.Failure(envelope.recipients[i], answer) for i, answer in refusals],
             header=message.raw[: message.parts[0].body_start],

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from relay_mta import values
 from relay_mta.core.company import OFF_KEYWORDS
-from relay_mta.values import HostPort, Network
+from relay_mta.secretsource import SecretSource
+from relay_mta.values import ClientNetwork, HostPort
 
 
 class Model(BaseModel):
@@ -26,6 +27,10 @@ Seconds = Annotated[float, PlainValidator(values.as_seconds)]
 Size = Annotated[int, PlainValidator(values.as_size)]
 File = Annotated[Path, PlainValidator(values.file)]
 Address = Annotated[HostPort, PlainValidator(values.as_host_port)]
+Secret = Annotated[SecretSource, PlainValidator(values.secret_source)]
+
+_PLACE = 'where it is kept: { file = "…" }, { env = "…" } or { credential = "…" }'
+_TIME = 'a time up to a day, such as "30s" or a number of seconds'
 
 
 def _default(value: object, expected: str) -> Any:
@@ -41,6 +46,10 @@ class ListenerModel(Model):
     tls: Literal["none", "starttls", "implicit"] = Field("none", description='"none", "starttls" or "implicit"')
     cert: File | None = Field(None, description="a PEM file with the certificate chain")
     key: File | None = Field(None, description="a PEM file with the private key")
+    companies: list[Annotated[str, PlainValidator(values.company_id)]] | None = Field(
+        None, min_length=1, description='a list of ids of companies, such as ["acme"]'
+    )
+    auth_in_clear: bool = Field(False, description="true or false")
 
 
 class WebModel(Model):
@@ -70,7 +79,35 @@ class LimitsModel(Model):
     max_size: Size = _default("50MiB", 'a size from 1KiB up, such as "50MiB" or a number of bytes')
     max_received: int = Field(50, ge=1, le=1000, description="a whole number from 1 to 1000")
     max_connections: int = Field(500, ge=1, le=100_000, description="a whole number from 1 to 100000")
-    drain: Seconds = _default("30s", 'a time up to a day, such as "30s" or a number of seconds')
+    max_connections_per_client: int = Field(100, ge=1, le=100_000, description="a whole number from 1 to 100000")
+    max_recipients: int = Field(1000, ge=100, le=100_000, description="a whole number from 100 to 100000")
+    max_commands: int = Field(5000, ge=200, le=1_000_000, description="a whole number from 200 to 1000000")
+    max_bad_commands: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
+    max_auth_failures: int = Field(3, ge=1, le=100, description="a whole number from 1 to 100")
+    command_timeout: Seconds = _default("5min", _TIME)
+    data_timeout: Seconds = _default("3min", _TIME)
+    min_data_rate: int = Field(256, ge=1, le=1 << 30, description="a whole number of bytes per second from 1 up")
+    drain: Seconds = _default("30s", _TIME)
+
+
+class OAuthModel(Model):
+    provider: Literal["microsoft", "google"] = Field(description='"microsoft" or "google"')
+    tenant: str | None = Field(None, description="the tenant's id or domain")
+    client_id: str | None = Field(None, description="the application's (client) id")
+    secret: Secret | None = Field(None, description=_PLACE)
+    service_account: Secret | None = Field(None, description=f"the service account's JSON key, {_PLACE}")
+    token_url: Annotated[str, PlainValidator(values.web_url)] | None = Field(
+        None, description="the URL of the token endpoint, if it is not the provider's own"
+    )
+
+
+class LoginModel(Model):
+    user: Annotated[str, PlainValidator(values.login)] = Field(description="the user to log in as")
+    password: Secret | None = Field(None, description=_PLACE)
+    mechanism: Literal["auto", "plain", "login", "cram-md5"] = Field(
+        "auto", description='"auto", "plain", "login" or "cram-md5"'
+    )
+    oauth: OAuthModel | None = Field(None, description='a table, such as { provider = "microsoft", … }')
 
 
 class UpstreamModel(Model):
@@ -82,6 +119,11 @@ class UpstreamModel(Model):
         "opportunistic", description='"none", "opportunistic", "starttls" or "implicit"'
     )
     ca_file: File | None = Field(None, description="a PEM file with the certificates to trust")
+    forward: Literal["none", "xclient", "proxy"] = Field("none", description='"none", "xclient" or "proxy"')
+    max_connections: int = Field(20, ge=1, le=10_000, description="a whole number from 1 to 10000")
+    max_per_login: int = Field(3, ge=1, le=10_000, description="a whole number from 1 to 10000")
+    wait: Seconds = _default("10s", _TIME)
+    login: LoginModel | None = Field(None, description='a table, such as { user = "…", password = { file = "…" } }')
 
 
 class AgencyModel(Model):
@@ -113,9 +155,20 @@ class CompanyModel(Model):
         [], description='a list of domains and addresses, such as ["agent.example", "hr@vendor.example"]'
     )
     mode: Literal["off", "observe", "relay"] = Field("observe", description='"off", "observe" or "relay"')
-    clients: list[Annotated[Network, PlainValidator(values.as_network)]] = Field(
-        min_length=1, description='a list of the company\'s IP networks, such as ["192.0.2.0/24", "2001:db8::25"]'
+    clients: list[Annotated[ClientNetwork, PlainValidator(values.client_network)]] = Field(
+        [],
+        description='a list of the company\'s IP networks, such as ["192.0.2.0/24", { network = "2001:db8::/32", '
+        "shared = true }]",
     )
+    auth: Literal["none", "upstream", "users"] = Field("none", description='"none", "upstream" or "users"')
+    users: Annotated[Path, PlainValidator(values.beside)] | None = Field(
+        None, description="a file of users (relay-mta users add makes it)"
+    )
+    proof_header: Annotated[str, PlainValidator(values.header_name)] | None = Field(
+        None, description='the name of a header field that begins with "X-", such as "X-Acme-Relay"'
+    )
+    proof_value: Secret | None = Field(None, description=_PLACE)
+    loop_mark: bool = Field(False, description="true or false")
     upstream: UpstreamModel = Field(description='a table, such as { host = "smtp.example.jp", port = 25 }')
     agency: AgencyModel = Field(description='a table, such as { name = "…", url = "https://agency.example/" }')
     exempt_senders: list[Annotated[str, PlainValidator(values.partner)]] = Field([], description=_SENDERS)
@@ -135,7 +188,7 @@ class CompanyModel(Model):
     )
     several_to: bool = Field(False, description="true or false")
     max_copies: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
-    split_deadline: Seconds = _default("40s", 'a time up to a day, such as "40s" or a number of seconds')
+    split_deadline: Seconds = _default("40s", _TIME)
     hide_client: bool = Field(False, description="true or false")
     rules: Annotated[Path, PlainValidator(values.folder)] | None = Field(
         None, description="a folder with rule files of this company's own"
@@ -152,6 +205,7 @@ class ConfigModel(Model):
     ledger: Annotated[str, PlainValidator(values.ledger)] = Field("tinydb:", description='"tinydb:"')
     listener: list[ListenerModel] = Field(min_length=1, description="[[listener]] tables (in double brackets)")
     web: WebModel = Field(description="a [web] table with base_url")
+    bare_newline: Literal["normalize", "refuse"] = Field("normalize", description='"normalize" or "refuse"')
     rules: RulesModel = _default({}, "a [rules] table")
     templates: TemplatesModel = _default({}, "a [templates] table")
     limits: LimitsModel = _default({}, "a [limits] table")

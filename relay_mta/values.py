@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationInfo
 
 from relay_mta.core.fold import clean
+from relay_mta.secretsource import SecretSource
 
 Network = IPv4Network | IPv6Network
 
@@ -30,6 +31,11 @@ _URL_TEXT = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # RFC 3986 §2: ASCII that may s
 class HostPort(NamedTuple):
     host: str
     port: int
+
+
+class ClientNetwork(NamedTuple):
+    network: Network
+    shared: bool
 
 
 def _text(value: Any) -> str:
@@ -120,6 +126,48 @@ def as_network(value: Any) -> Network:
     if network.prefixlen == 0:
         raise ValueError(f"{shown(text)} would let the whole Internet send as this company")
     return network
+
+
+def client_network(value: Any) -> ClientNetwork:
+    """A network, or a table that says whether strangers send from it too."""
+    if not isinstance(value, Mapping):
+        return ClientNetwork(as_network(value), shared=False)
+    unknown = [key for key in value if key not in ("network", "shared")]
+    if unknown or not isinstance(value.get("shared", False), bool) or "network" not in value:
+        what = f"has {shown(unknown[0])}" if unknown else "lacks network, or its shared is not true or false"
+        raise ValueError(f"{what}, and a table here is {{ network = …, shared = true }}")
+    return ClientNetwork(as_network(value["network"]), shared=value.get("shared", False))
+
+
+def secret_source(value: Any, info: ValidationInfo) -> SecretSource:
+    """Where a secret is kept. That it is there is found out when it is needed."""
+    if not isinstance(value, Mapping):
+        raise ValueError("is not a table: a secret never stands in the configuration itself")
+    if len(value) != 1 or (kind := next(iter(value))) not in ("file", "env", "credential"):
+        raise ValueError("names no place, more than one, or one that is unknown")
+    name = _text(value[kind])
+    if kind == "file":
+        return SecretSource("file", str(beside(name, info)))
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
+        raise ValueError(f"{shown(name)} cannot be its name")
+    return SecretSource("env" if kind == "env" else "credential", name)
+
+
+def header_name(value: Any) -> str:
+    """A header field's name, in lower case (RFC 5322 §3.6.8)."""
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,76}", text) or not text.lower().startswith("x-"):
+        raise ValueError(f"{shown(text)} cannot be the field's name")
+    if text.lower() in ("x-career-relay", "x-career-relay-loop"):
+        raise ValueError(f"{shown(text)} is a field of the relay's own")
+    return text.lower()
+
+
+def login(value: Any) -> str:
+    text = _text(value)
+    if len(text) > 255 or _UNSEEN.search(text):
+        raise ValueError(f"{shown(text)} cannot be a login")
+    return text
 
 
 def web_url(value: Any) -> str:

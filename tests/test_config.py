@@ -20,6 +20,7 @@ from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError
 from relay_mta.schema import ConfigModel
 from relay_mta.tomllines import KeyPath, key_lines, nearest_line
+from relay_mta.values import ClientNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "config.example.toml"
@@ -72,14 +73,14 @@ def test_the_example_loads() -> None:
         off_keywords=("[no-relay]", "【リレー不要】"),
         credits=(CreditTerms(date(2026, 1, 1), 10, "relayed", 365),),
     )
-    assert company.clients == (ip_network("127.0.0.0/8"),)
+    assert company.clients == (ClientNetwork(ip_network("127.0.0.0/8"), shared=False),)
     assert company.upstream == UpstreamConfig("127.0.0.1", 2600, "none")
     assert config.source == EXAMPLE
 
 
 def test_the_example_sets_the_public_names() -> None:
     data = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
-    assert set(data) >= {"hostname", "data_dir", "ledger", "listener", "web", "rules", "company"}
+    assert set(data) >= {"hostname", "data_dir", "ledger", "bare_newline", "listener", "web", "rules", "company"}
     assert set(data["listener"][0]) == {"address", "tls"}
     assert set(data["web"]) == {"address", "base_url"}
     assert set(data["rules"]) == {"directory"}

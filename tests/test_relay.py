@@ -23,7 +23,9 @@ from relay_mta.config import CompanyConfig, Config, DkimKey, ListenerConfig, Ups
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import LedgerError, SpliceError
 from relay_mta.core.rules import RuleSet
+from relay_mta.gate import ClientNetwork as Network
 from relay_mta.relay import JUDGING_SECONDS
+from relay_mta.values import ClientNetwork
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import DROP, OK, STALL, ScriptedUpstream
 from tests.test_signing import Zone
@@ -123,7 +125,7 @@ async def house(
             companies=(
                 CompanyConfig(
                     acme,
-                    (ip_network("127.0.0.0/8"),),
+                    (ClientNetwork(ip_network("127.0.0.0/8"), shared=False),),
                     UpstreamConfig("127.0.0.1", upstream.port, "none"),
                     dkim_key=dkim_key,
                 ),
@@ -468,8 +470,8 @@ async def test_null_reverse_path_passes(tmp_path: Path) -> None:
 
 async def test_a_stranger_is_turned_away(tmp_path: Path) -> None:
     async with house(tmp_path) as relay:
-        gate = relay.app._listeners[0]._state.front._gates[0]  # type: ignore[attr-defined]
-        gate.clients = (ip_network("192.0.2.0/24"),)
+        gate = relay.app._listeners[0]._state.front.gates[0]  # type: ignore[attr-defined]
+        gate.networks = (Network(ip_network("192.0.2.0/24")),)
         async with Dialog(relay.app.smtp_ports[0]) as client:
             assert client.greeting.startswith(b"554 5.7.1")
 
@@ -513,7 +515,7 @@ async def test_a_refused_copy_and_a_dsn_are_seen_by_the_operator(tmp_path: Path)
 
 async def test_a_parameter_that_was_never_offered_gets_the_upstreams_own_answer(tmp_path: Path) -> None:
     async with house(tmp_path, {b"MAIL": b"555 5.5.4 what is that\r\n"}) as relay:
-        gate = relay.app._listeners[0]._state.front._gates[0]  # type: ignore[attr-defined]
+        gate = relay.app._listeners[0]._state.front.gates[0]  # type: ignore[attr-defined]
         gate.learn({})
         async with Dialog(relay.app.smtp_ports[0]) as client:
             assert b"SMTPUTF8" not in await client.ehlo()

@@ -26,6 +26,7 @@ from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import RuleError
 from relay_mta.core.rules import RuleSet
 from relay_mta.rulebook import Rulebook
+from relay_mta.values import ClientNetwork
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import OK, ScriptedUpstream
 from tests.test_relay import House, mail
@@ -81,7 +82,7 @@ async def house(place: Path, folder: Path | None, own: Path | None = None) -> As
             web=WebConfig("127.0.0.1", 0, "https://relay.example.jp"),
             rules_directory=folder,
             drain_seconds=1.0,
-            companies=(CompanyConfig(acme, (ip_network("127.0.0.0/8"),), way, rules=own),),
+            companies=(CompanyConfig(acme, (ClientNetwork(ip_network("127.0.0.0/8"), shared=False),), way, rules=own),),
         )
         app = App(config)
         await app.start()
@@ -453,7 +454,7 @@ async def test_sighup_reads_the_rules_again(tmp_path: Path, monkeypatch: pytest.
             web=WebConfig("127.0.0.1", 0, "https://relay.example.jp"),
             rules_directory=folder,
             drain_seconds=1.0,
-            companies=(CompanyConfig(acme, (ip_network("127.0.0.0/8"),), way),),
+            companies=(CompanyConfig(acme, (ClientNetwork(ip_network("127.0.0.0/8"), shared=False),), way),),
         )
         with signals_restored():
             serving: Awaitable[int] = asyncio.ensure_future(app_module._serve(config))

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The peer of one session: `address` is its IP address; `helo` what it called itself."""
+    """The peer of one session: `address` is its IP address; `helo` what it called itself; `authenticated`: it has
+    logged in; `listener`: where it connected, as in the configuration."""
 
     address: str
     port: int = 0
     helo: str = ""
     esmtp: bool = True
     tls: bool = False
+    authenticated: bool = False
     listener: str = ""
 
 

@@ -73,5 +73,13 @@ class UpstreamError(RelayError):
     """
 
 
+class UpstreamBusyError(UpstreamError):
+    """As many sessions as we may open are in use, and none became free in good time."""
+
+
+class LoginError(UpstreamError):
+    """Our login at an upstream failed. The text quotes no secret, no token, and nothing of a server but known codes."""
+
+
 class OutcomeUnknownError(RelayError):
     """The session broke after the final dot was sent and before a valid reply: the mail may have been accepted."""

@@ -38,6 +38,16 @@ def mail_key(secret: bytes, company: str, reverse_path: str, body_digest: bytes)
     return _key(secret, "mail", company, reverse_path, body_digest)
 
 
+def login_key(secret: bytes, company: str, login: str, proof: bytes) -> bytes:
+    """One login with one password or token: what refusals are counted by. 32 bytes."""
+    return bytes.fromhex(_key(secret, "login", company, login, proof))
+
+
+def loop_mark(secret: bytes, company: str) -> str:
+    """What this installation marks a company's mails with, so that it knows them again. `PSEUDONYM_LENGTH` digits."""
+    return _key(secret, "loop", company)[:PSEUDONYM_LENGTH]
+
+
 def pseudonym(secret: bytes, text: str) -> str:
     """What a log line says instead of an address: `PSEUDONYM_LENGTH` hex digits."""
     return _key(secret, "pseudonym", text)[:PSEUDONYM_LENGTH]

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from relay_mta.core.envelope import Client
 from relay_mta.core.record import Record
 from relay_mta.core.reply import Reply
+from relay_mta.core.sasl import Credentials
 
 Chunks = Sequence[bytes | memoryview]
 """A mail as pieces to be sent one behind the other: untouched stretches are views of the bytes that the client sent."""
@@ -27,7 +28,15 @@ class UpstreamSession(Protocol):
     `extensions` maps upper-case EHLO keywords to their parameters ("SIZE" → "10240000").
     """
 
-    extensions: Mapping[str, str]
+    @property
+    def extensions(self) -> Mapping[str, str]:
+        """As the class says."""
+        ...
+
+    @property
+    def reused(self) -> bool:
+        """It was open before, and is past the relay's own login if there is one: it may have died unnoticed."""
+        ...
 
     @property
     def alive(self) -> bool:
@@ -49,6 +58,11 @@ class UpstreamSession(Protocol):
         """
         ...
 
+    async def park(self) -> bool:
+        """No transaction is open, and none is wanted for now. True: the session is given back for others to use and
+        must not be used any more. False: it stays the caller's, but may be closed to make room for another."""
+        ...
+
     async def quit(self) -> None:
         """Say QUIT if the session is alive and close it; never raises, takes at most a few seconds."""
         ...
@@ -61,8 +75,25 @@ class UpstreamSession(Protocol):
 class Upstream(Protocol):
     """A company's outbound server."""
 
-    async def open(self, client: Client) -> UpstreamSession:
-        """Connect, secure and greet. Raises `UpstreamError` with one line for the log."""
+    async def open(self, client: Client, *, login: str | None = None, fresh: bool = False) -> UpstreamSession:
+        """A session past EHLO: connected, secured and greeted, or one that was parked.
+
+        `login`: of a client who will log in on it, so that nobody else gets it; None: the session is the relay's own.
+        `fresh`: not a parked one. Raises `UpstreamError` with one line for the log, `UpstreamBusyError` if there was no
+        room for another session in good time.
+        """
+        ...
+
+
+class Login(Protocol):
+    """The relay's own login at an upstream."""
+
+    async def credentials(self, offered: str) -> Credentials:
+        """What to log in with; `offered` is the parameter of the upstream's AUTH line. Raises `UpstreamError`."""
+        ...
+
+    def answered(self, answer: Reply) -> str:
+        """Take the upstream's answer to them; returns what an operator should know of a refusal, in one line."""
         ...
 
 
@@ -78,6 +109,18 @@ class Conversation(Protocol):
     def extensions(self) -> tuple[str, ...]:
         """EHLO lines beyond those that are the server's own (PIPELINING, ENHANCEDSTATUSCODES, STARTTLS), such as
         "SIZE 10240000", "8BITMIME", "SMTPUTF8", "DSN"."""
+        ...
+
+    def mechanisms(self) -> tuple[str, ...]:
+        """The SASL mechanisms that `auth` takes at present; none: AUTH is not offered."""
+        ...
+
+    async def auth(self, client: Client, credentials: Credentials) -> Reply:
+        """A login: 235, a refusal, or a 334 that wants one more `respond`."""
+        ...
+
+    async def respond(self, response: bytes) -> Reply:
+        """The client's line behind a 334 of `auth`, as it came."""
         ...
 
     async def mail(self, client: Client, reverse_path: str, params: tuple[str, ...]) -> Reply:

@@ -1,8 +1,9 @@
 """The header fields that a relayed mail gains and loses on its way through us (RFC 5321 §4.4).
 
-Every mail gains one `Received`, without a `for` clause, since one copy may serve several recipients; and loses
-`X-Career-Relay`, the sender's switch, which is nobody's business beyond us. Nothing else, but for an empty line where
-a mail would otherwise be read as another one behind our field (see `edits`).
+Every mail gains one `Received`, without a `for` clause, since one copy may serve several recipients, and where the
+company wants it `X-Career-Relay-Loop`; and loses `X-Career-Relay`, the sender's switch, and the field by which a
+company's mails prove themselves: both are nobody's business beyond us. Nothing else, but for an empty line where a mail
+would otherwise be read as another one behind our fields (see `edits`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from relay_mta.core.message import Message
 
 SWITCH = "x-career-relay"
 """The sender's switch: `off` exempts the mail. Lower case, as field names are compared."""
+
+LOOP = "x-career-relay-loop"
+"""Our own mark (`keys.loop_mark`): a rule of the company's server can tell by it that a mail has been here, and so can
+we. Lower case, as field names are compared."""
 
 # Lines that an mbox file leaves on top of a mail; no header fields, but read as such nearly everywhere.
 _MBOX_LINES = re.compile(rb"(?:>*+From [^\r\n]*+\r\n)*+")
@@ -36,7 +41,7 @@ def received(*, hostname: str, client: Client, envelope: Envelope, id: str, now:
 
 def _protocol(client: Client, envelope: Envelope) -> str:
     """The `with` keyword (RFC 3848, RFC 6531 §4.3)."""
-    secure = "S" if client.tls else ""
+    secure = ("S" if client.tls else "") + ("A" if client.authenticated else "")
     if envelope.param("SMTPUTF8") is not None:
         return f"UTF8SMTP{secure}"
     return f"ESMTP{secure}" if client.esmtp else "SMTP"
@@ -47,8 +52,19 @@ def hops(message: Message) -> int:
     return sum(field.name.lower() == "received" for field in message.fields)
 
 
-def edits(message: Message, received_field: bytes) -> tuple[Edit, ...]:
-    """The edits that bring the header to what goes upstream; `received_field` may be empty.
+def loop_field(mark: str) -> bytes:
+    """Our mark as a field with its CRLF."""
+    return f"X-Career-Relay-Loop: {mark}\r\n".encode()
+
+
+def marked(message: Message, mark: str) -> bool:
+    """The mail carries our mark: it was here before."""
+    return any(value.strip() == mark for value in message.values(LOOP))
+
+
+def edits(message: Message, added_fields: bytes, *, proof: str | None = None) -> tuple[Edit, ...]:
+    """The edits that bring the header to what goes upstream: `added_fields` with their CRLF (may be empty) on top, and
+    without the switch and the field named `proof` (lower case).
 
     The next server should read behind our field what it would read without us. Postfix, as the common one:
 
@@ -63,10 +79,10 @@ def edits(message: Message, received_field: bytes) -> tuple[Edit, ...]:
     A header that was not read to its end for its size loses nothing: half a field is worse than a whole one.
     """
     place = _mbox_end(message.raw)
-    added = received_field + (b"\r\n" if message.raw[place : place + 1] in (b" ", b"\t") else b"")
+    added = added_fields + (b"\r\n" if message.raw[place : place + 1] in (b" ", b"\t") else b"")
     gone: list[Edit] = []
     if message.trouble not in _CUT_HEADERS:
-        gone = [Edit(field.start, field.end, b"") for field in message.fields if field.name.lower() == SWITCH]
+        gone = [Edit(each.start, each.end, b"") for each in message.fields if each.name.lower() in (SWITCH, proof)]
     return (Edit(place, place, added), *gone) if added else tuple(gone)
 
 

@@ -23,6 +23,7 @@ from relay_mta.core.ports import Front
 from relay_mta.core.reply import Reply
 from relay_mta.smtp.answers import READY_FOR_TLS, SHUTTING_DOWN, TOO_SLOW
 from relay_mta.smtp.budget import Budget
+from relay_mta.smtp.census import Census
 from relay_mta.smtp.limits import Limits
 
 OnError = Callable[[BaseException], None]
@@ -48,6 +49,9 @@ class ListenerState:
     max_size: int
     limits: Limits
     on_error: OnError
+    census: Census
+    refuse_bare_newline: bool = False
+    auth_in_clear: bool = False
     draining: bool = False
     sessions: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -181,7 +185,7 @@ class Connection(SMTP):
             return
         self.transport = self._writer.transport
         self._reader._transport = self._writer.transport  # type: ignore[attr-defined]  # as aiosmtpd does
-        self._client = replace(self._client, helo="", esmtp=True, tls=True)
+        self._client = replace(self._client, helo="", esmtp=True, tls=True, authenticated=False)
 
     def _hang_up(self) -> None:
         transport = self._writer.transport

@@ -25,7 +25,13 @@ class Limits:
     """One command line. RFC 5321 §4.5.3.1.4 gives 512; DSN and SMTPUTF8 parameters (RFC 3461 §5.4) need more."""
     bad_commands: int = 20
     """Unknown, malformed or misplaced commands in a row of transactions that delivered nothing."""
-    connections: int = 2500
-    """Sessions of one listener at a time."""
+    commands: int = 5000
+    """Commands between two mails that were accepted: more is no mail client, and costs an upstream's patience too."""
+    recipients: int = 1000
+    """RCPT commands of one mail. RFC 5321 §4.5.3.1.8 asks for 100 at least; what is over gets 452 (§4.5.3.1.10)."""
+    auth_failures: int = 3
+    """Refused logins in one session: a person mistypes, a guesser goes on."""
+    auth_pause: float = 1.0
+    """Before the reply to the second refused login of a session; twice as long before the next."""
     reserve: int = 64 * 1024
     """Taken from the memory budget at DATA when the client declared no SIZE."""

@@ -12,6 +12,7 @@ import ssl
 
 from relay_mta.core.ports import Front
 from relay_mta.smtp.budget import Budget
+from relay_mta.smtp.census import Census
 from relay_mta.smtp.connection import ListenerState, OnError, Tls
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.session import Session
@@ -74,9 +75,13 @@ async def listen(
     max_size: int,
     on_error: OnError,
     limits: Limits | None = None,
+    census: Census | None = None,
+    refuse_bare_newline: bool = False,
+    auth_in_clear: bool = False,
     name: str = "",
 ) -> Listener:
-    """Bind and serve. `max_size` is in bytes; `name` reaches `Client.listener`.
+    """Bind and serve. `max_size` is in bytes; `name` reaches `Client.listener`; `census` counts clients, those of other
+    listeners too; `auth_in_clear`: AUTH is offered without TLS.
 
     `on_error` gets every exception that was ours (the client has its 451 by then or soon). Raises `OSError` if the
     address cannot be bound and `ValueError` if TLS is asked for without a context.
@@ -93,6 +98,9 @@ async def listen(
         max_size=max_size,
         limits=limits or Limits(),
         on_error=on_error,
+        census=census or Census(2500, 2500),
+        refuse_bare_newline=refuse_bare_newline,
+        auth_in_clear=auth_in_clear,
     )
     server = await asyncio.get_running_loop().create_server(
         lambda: Session(state),

@@ -9,17 +9,18 @@ What it promises:
 * An exception of ours is 451 4.3.0 for the client and the exception for `on_error`; never a 5yz and never its text.
 * A mail is held in memory once, under the shared budget, and everything a client can make us wait for or hold is
   bounded by `Limits`.
+* A login is taken over TLS only, unless the listener was told otherwise.
 
-What it does not: AUTH, BDAT, PROXY, nor any judgement of addresses and parameters.
+What it does not: BDAT, PROXY, nor any judgement of addresses, parameters and logins.
 
-RFCs: 5321; 2920 (PIPELINING); 2034 (ENHANCEDSTATUSCODES); 3207 (STARTTLS); 8314 §3 (implicit TLS).
+RFCs: 5321; 2920 (PIPELINING); 2034 (ENHANCEDSTATUSCODES); 3207 (STARTTLS); 4954 (AUTH); 8314 §3 (implicit TLS).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
+from relay_mta.core import sasl
 from relay_mta.core.ports import Conversation
 from relay_mta.core.reply import NO_MEMORY, START_DATA, TROUBLE, Reply
 from relay_mta.smtp.answers import (
@@ -27,91 +28,73 @@ from relay_mta.smtp.answers import (
     BAD_BYTES,
     BAD_FORWARD_PATH,
     BAD_REVERSE_PATH,
+    BARE_NEWLINE,
     BYE,
     HELLO_FIRST,
     HELP,
     MAIL_FIRST,
     NESTED_MAIL,
     NO_RECIPIENTS,
-    NO_SYNCHRONISATION,
     NO_VRFY,
     NOT_IMPLEMENTED,
     OK,
     RCPT_FIRST,
     SHUTTING_DOWN,
-    TLS_ACTIVE,
     TOO_BIG,
     TOO_LONG,
-    TOO_MANY_ERRORS,
+    TOO_MANY_COMMANDS,
+    TOO_MANY_RECIPIENTS,
     TOO_MANY_SESSIONS,
     TOO_SLOW,
     UNKNOWN,
 )
 from relay_mta.smtp.budget import Lease
 from relay_mta.smtp.commands import PROTOCOLS_OF_OTHERS, path_argument, split
-from relay_mta.smtp.connection import CLIENT_GONE, Connection, ListenerState
+from relay_mta.smtp.connection import CLIENT_GONE, ListenerState
 from relay_mta.smtp.data import MailTooSlowError, receive
-
-
-async def _reset(conversation: Conversation) -> None:
-    await conversation.reset()
+from relay_mta.smtp.introduction import Introduction, close, reset
 
 
 async def _written(conversation: Conversation) -> None:
     await conversation.written()
 
 
-async def _close(conversation: Conversation) -> None:
-    await conversation.close()
-
-
-class Session(Connection):
+class Session(Introduction):
     """One connection. `smtp_VERB` methods are found by their names (aiosmtpd's command table)."""
 
     def __init__(self, listener: ListenerState) -> None:
         super().__init__(listener)
-        self._conversation: Conversation | None = None
-        self._helo = False
-        self._bad = 0
-        self._forget()
+        self._commands = 0  # since the last mail that was accepted
 
     def _forget(self) -> None:
-        """The transaction's state here; the conversation is told separately."""
-        self._in_transaction = False
+        super()._forget()
         self._declared_size: int | None = None
         self._accepted = 0
         self._refused = 0
-
-    async def _fault(self, answer: Reply) -> None:
-        """Answer a command that is wrong in itself; too many of them end the session."""
-        self._bad += 1
-        await self._send(answer if self._bad <= self._limits.bad_commands else TOO_MANY_ERRORS)
 
     # --- the session ---
 
     async def _handle_client(self) -> None:
         """The session's task, from the greeting to the end. Replaces aiosmtpd's loop."""
+        address, census = self._client.address, self._listener.census
+        counted = census.enter(address)
         try:
-            await self._converse()
+            await (self._converse() if counted else self._send(TOO_MANY_SESSIONS))
         except Exception as error:
             self._listener.on_error(error)
             await self._send(TROUBLE)
         finally:
             self._hang_up()
             try:
-                await self._tell(_close)
+                await self._tell(close)
             finally:
+                if counted:
+                    census.leave(address)
                 self._listener.sessions.pop(self, None)
 
     async def _converse(self) -> None:
-        if len(self._listener.sessions) > self._limits.connections:
-            await self._send(TOO_MANY_SESSIONS)
+        if not await self._begin():
             return
-        front = self._listener.front.conversation(self._client)
-        if isinstance(front, Reply):
-            await self._send(front)
-            return
-        self._conversation = front
         await self._send(Reply(220, (f"{self._listener.hostname} ESMTP".encode(),)))
         while not self._ending and self._connected:
             if self._listener.draining and not self._in_transaction:
@@ -128,7 +111,12 @@ class Session(Connection):
                 await self._send(TROUBLE)
 
     async def _obey(self, line: bytes) -> None:
-        if len(line) > self._limits.line:
+        self._commands += 1
+        if self._commands > self._limits.commands:
+            await self._send(TOO_MANY_COMMANDS)
+            return
+        # An initial response has the length of its own (RFC 4954 §4): OAuth tokens are long.
+        if len(line) > (sasl.MAX_RESPONSE if line[:5].upper() == b"AUTH " else self._limits.line):
             await self._fault(TOO_LONG)
             return
         if b"\0" in line or b"\r" in line:
@@ -141,64 +129,7 @@ class Session(Connection):
         method: Callable[[str], Awaitable[None]] | None = self._smtp_methods.get(verb)
         await (method(argument) if method is not None else self._fault(UNKNOWN))
 
-    async def _tell(self, method: Callable[[Conversation], Awaitable[None]]) -> None:
-        """Tell the conversation something that has no reply."""
-        if self._conversation is None:
-            return
-        try:
-            await method(self._conversation)
-        except Exception as error:
-            self._listener.on_error(error)
-
-    async def _drop_transaction(self) -> None:
-        self._forget()
-        await self._tell(_reset)
-
-    async def _send_off(self) -> None:
-        """RFC 2920 violated where it is dangerous: what follows might be a mail's text, or smuggled."""
-        await self._send(NO_SYNCHRONISATION)
-        self._ending = True
-
     # --- commands (RFC 5321 §4.1.1) ---
-
-    async def smtp_EHLO(self, argument: str) -> None:
-        await self._hello(argument, esmtp=True)
-
-    async def smtp_HELO(self, argument: str) -> None:
-        await self._hello(argument, esmtp=False)
-
-    async def _hello(self, argument: str, *, esmtp: bool) -> None:
-        if not argument:
-            await self._fault(BAD_ARGUMENT)
-            return
-        if self._talks_too_early():
-            await self._send_off()
-            return
-        if self._helo:
-            await self._drop_transaction()  # RFC 5321 §4.1.4: EHLO is also a RSET
-        self._helo = True
-        self._client = replace(self._client, helo=argument, esmtp=esmtp)
-        lines = [self._listener.hostname]
-        if esmtp and self._conversation is not None:
-            lines += ["PIPELINING", "ENHANCEDSTATUSCODES"]
-            if self._listener.tls == "starttls" and not self._client.tls:
-                lines.append("STARTTLS")
-            lines += self._conversation.extensions()
-        await self._send(Reply(250, tuple(line.encode("utf-8", "surrogateescape") for line in lines)))
-
-    async def smtp_STARTTLS(self, argument: str) -> None:
-        context = self._listener.ssl_context
-        if argument:
-            await self._fault(BAD_ARGUMENT)
-        elif self._client.tls:
-            await self._fault(TLS_ACTIVE)
-        elif self._listener.tls != "starttls" or context is None:
-            await self._fault(NOT_IMPLEMENTED)
-        else:
-            # RFC 3207 §4.2: whatever was said in clear is forgotten.
-            await self._drop_transaction()
-            self._helo = False
-            await self._start_tls(context)
 
     async def smtp_MAIL(self, argument: str) -> None:
         if not self._helo:
@@ -231,6 +162,9 @@ class Session(Connection):
         if not self._in_transaction:
             await self._fault(MAIL_FIRST if self._helo else HELLO_FIRST)
             return
+        if self._accepted + self._refused >= self._limits.recipients:
+            await self._send(TOO_MANY_RECIPIENTS)
+            return
         try:
             path = path_argument(argument, "TO:")
         except ValueError:
@@ -248,12 +182,6 @@ class Session(Connection):
         else:
             self._refused += 1
         await self._send(answer)
-
-    @property
-    def _talk(self) -> Conversation:
-        if self._conversation is None:
-            raise RuntimeError("a command before the conversation began")
-        return self._conversation
 
     async def smtp_DATA(self, argument: str) -> None:
         if self._talks_too_early():
@@ -297,19 +225,23 @@ class Session(Connection):
             await self._drop_transaction()
             await self._send(TOO_BIG if received.too_big else NO_MEMORY)
             return
+        if received.normalised and self._listener.refuse_bare_newline:
+            await self._drop_transaction()
+            await self._send(BARE_NEWLINE)
+            return
         raw, normalised = received.raw, received.normalised
         del received
         answer = await self._talk.data(raw, normalised=normalised)
         del raw
         self._forget()
         if answer.accepted:
-            self._bad = 0
+            self._bad = self._commands = 0
         # A client that closed its side may be gone or may be waiting for the reply: it gets one, but nothing that
         # depends on its having read it is done.
         if await self._send(answer) and not self._client_ended:
             await self._tell(_written)
         else:
-            await self._tell(_reset)
+            await self._tell(reset)
 
     async def smtp_RSET(self, argument: str) -> None:
         if argument:
@@ -340,6 +272,3 @@ class Session(Connection):
     async def smtp_BDAT(self, argument: str) -> None:
         # Not offered. A chunk that stands behind it is not commands: reading on would obey a mail's text.
         await (self._send_off() if self._talks_too_early() else self._fault(NOT_IMPLEMENTED))
-
-    async def smtp_AUTH(self, argument: str) -> None:
-        await self._fault(NOT_IMPLEMENTED)

@@ -15,12 +15,44 @@ def server_context(cert: Path, key: Path | None = None) -> ssl.SSLContext:
     """Context of a listener. `cert` is a PEM chain; `key` its PEM key, if that is not in the same file."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load(context, cert, key)
+    _load(context, cert, key)
     return context
 
 
-def load(context: ssl.SSLContext, cert: Path, key: Path | None = None) -> None:
-    """Give a listener's context another certificate: new handshakes use it, running sessions keep theirs."""
+class Certificate:
+    """A listener's certificate, taken anew when its files have changed: new handshakes use the new one, and running
+    sessions keep theirs. `OSError` as in the module, and then the old one stays."""
+
+    def __init__(self, cert: Path, key: Path | None = None) -> None:
+        self._cert = cert
+        self._key = key
+        self._seen = self._state()
+        self.context = server_context(cert, key)
+
+    def renew(self) -> bool:
+        """Take the files anew if they have changed since they were last looked at; whether they had."""
+        state = self._state()
+        if state == self._seen:
+            return False
+        self._seen = state
+        # On a context of its own first: a chain without its key would leave the listener without either.
+        server_context(self._cert, self._key)
+        _load(self.context, self._cert, self._key)
+        return True
+
+    def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_stamp(path) for path in (self._cert, self._key) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _load(context: ssl.SSLContext, cert: Path, key: Path | None = None) -> None:
     # A key with a passphrase must be an error, not a prompt on the operator's terminal.
     context.load_cert_chain(cert, key, password=lambda: b"")
 

@@ -13,6 +13,7 @@ a mail without waiting for the socket and times the whole upload with one timer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay_mta.core.errors import OutcomeUnknownError, UpstreamError
@@ -68,6 +69,7 @@ class Wire(asyncio.Protocol):
         self._asking = False
         self._trouble: str | None = None
         self._more = False
+        self._when_lost: Callable[[], None] | None = None
         transport.set_protocol(self)
         if transport.is_closing():
             self._trouble = "connection lost"
@@ -86,6 +88,14 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._give_up("connection lost" if exc is None else f"connection lost ({type(exc).__name__})")
+        if self._when_lost is not None:
+            self._when_lost()
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the connection is gone, for whatever reason."""
+        self._when_lost = tell
+        if self._transport.is_closing():
+            tell()
 
     def pause_writing(self) -> None:
         """The upstream takes less than we write."""

@@ -10,12 +10,13 @@ from typing import Any
 
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import OutcomeUnknownError, UpstreamError
-from relay_mta.core.ports import Conversation, Front, UpstreamSession
-from relay_mta.core.reply import TROUBLE, UPSTREAM_LOST, Reply, reply
+from relay_mta.core.ports import Conversation, Front
+from relay_mta.core.reply import AUTH_OK, TROUBLE, UPSTREAM_LOST, Reply, reply
+from relay_mta.core.sasl import Credentials
 from relay_mta.smtp.budget import Budget
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.server import Listener, listen
-from relay_mta.smtp.upstream import SmtpUpstream
+from relay_mta.smtp.upstream import SmtpSession, SmtpUpstream
 
 MAX_SIZE = 20_000_000
 
@@ -32,12 +33,27 @@ class Recorder:
     clients: list[Client] = field(default_factory=list)
     normalised: list[bool] = field(default_factory=list)
     before_reply: Callable[[], Any] | None = None
+    sasl: tuple[str, ...] = ()
+    logins: list[Credentials] = field(default_factory=list)
 
     def conversation(self, client: Client) -> Conversation | Reply:
         return self.refuse or self
 
     def extensions(self) -> tuple[str, ...]:
         return self.offers
+
+    def mechanisms(self) -> tuple[str, ...]:
+        return self.sasl
+
+    async def auth(self, client: Client, credentials: Credentials) -> Reply:
+        self.clients.append(client)
+        self.logins.append(credentials)
+        self.events.append(("auth", credentials.mechanism, credentials.login))
+        return self._reply("auth") if "auth" in self.replies else AUTH_OK
+
+    async def respond(self, response: bytes) -> Reply:
+        self.events.append(("respond", response))
+        return self._reply("respond")
 
     def _reply(self, stage: str) -> Reply:
         answer = self.replies.get(stage, reply(250, "2.0.0 recorded"))
@@ -92,10 +108,19 @@ class PassThrough:
 class _Mirror:
     def __init__(self, upstream: SmtpUpstream) -> None:
         self._upstream = upstream
-        self._session: UpstreamSession | None = None
+        self._session: SmtpSession | None = None
 
     def extensions(self) -> tuple[str, ...]:
         return (f"SIZE {MAX_SIZE}", "8BITMIME", "SMTPUTF8", "DSN")
+
+    def mechanisms(self) -> tuple[str, ...]:
+        return ()
+
+    async def auth(self, client: Client, credentials: Credentials) -> Reply:
+        raise NotImplementedError
+
+    async def respond(self, response: bytes) -> Reply:
+        raise NotImplementedError
 
     async def _command(self, *words: str) -> Reply:
         assert self._session is not None
@@ -107,7 +132,7 @@ class _Mirror:
     async def mail(self, client: Client, reverse_path: str, params: tuple[str, ...]) -> Reply:
         try:
             if self._session is None or not self._session.alive:
-                self._session = await self._upstream.open(client)
+                self._session = await self._upstream.connect(client)
         except UpstreamError:
             return UPSTREAM_LOST
         return await self._command(f"MAIL FROM:<{reverse_path}>", *params)

@@ -13,6 +13,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 
 from relay_mta.smtp.connection import Connection
+from relay_mta.smtp.introduction import Introduction
 from relay_mta.smtp.session import Session
 
 OVERRIDDEN = {
@@ -32,7 +33,7 @@ def test_the_version_that_was_read() -> None:
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_overridden_methods_are_what_they_were(name: str) -> None:
     assert str(inspect.signature(getattr(SMTP, name))).replace("'", "") == OVERRIDDEN[name]
-    ours = {**vars(Connection), **vars(Session)}
+    ours = {**vars(Connection), **vars(Introduction), **vars(Session)}
     assert name in ours
     assert list(inspect.signature(ours[name]).parameters) == list(inspect.signature(getattr(SMTP, name)).parameters)
 
@@ -41,12 +42,12 @@ def test_every_command_of_theirs_is_one_of_ours() -> None:
     """A command that we forgot would be answered by aiosmtpd, in its own way."""
     theirs = {name.removeprefix("smtp_") for name in dir(SMTP) if name.startswith("smtp_")}
     assert theirs == COMMANDS
-    ours = {name.removeprefix("smtp_") for name in vars(Session) if name.startswith("smtp_")}
+    ours = {name.removeprefix("smtp_") for name in {**vars(Introduction), **vars(Session)} if name.startswith("smtp_")}
     assert ours == COMMANDS | {"BDAT"}
 
 
 def test_no_name_of_ours_hides_one_of_theirs() -> None:
-    ours = {**vars(Connection), **vars(Session)}
+    ours = {**vars(Connection), **vars(Introduction), **vars(Session)}
     mine = {name for name in ours if not name.startswith("__")}
     meant = set(OVERRIDDEN) | {f"smtp_{verb}" for verb in COMMANDS} | {"line_length_limit", "data_received"}
     assert mine & set(dir(SMTP)) == meant

@@ -13,6 +13,7 @@ import pytest
 
 from relay_mta.core.reply import Reply, reply
 from relay_mta.smtp.budget import Budget
+from relay_mta.smtp.census import Census
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.server import listen
 from tests.smtp.clients import Dialog
@@ -105,7 +106,7 @@ async def test_a_conversation_that_offers_nothing() -> None:
         ([b"EHLO"], b"501 5.5.4"),
         ([b"EHLO x", b"BDAT 10 LAST"], b"502 5.5.1"),
         ([b"EHLO x", b"EXPN list"], b"502 5.5.1"),
-        ([b"EHLO x", b"AUTH PLAIN AHUAcA=="], b"502 5.5.1"),
+        ([b"EHLO x", b"AUTH PLAIN AHUAcA=="], b"503 5.5.1"),
         ([b"EHLO x", b"STARTTLS"], b"502 5.5.1"),
         ([b"EHLO x", b"XCLIENT ADDR=1.2.3.4"], b"500 5.5.2"),
         ([b"EHLO x", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1"], b"500 5.5.2"),
@@ -216,7 +217,7 @@ async def test_too_many_errors() -> None:
 
 
 async def test_too_many_sessions() -> None:
-    async with stand(Recorder(), limits=Limits(connections=2)) as it, Dialog(it.port) as first, Dialog(it.port):
+    async with stand(Recorder(), census=Census(2, 2)) as it, Dialog(it.port) as first, Dialog(it.port):
         async with Dialog(it.port) as third:
             assert third.greeting.startswith(b"421 4.3.2")
             assert await third.at_end()

@@ -11,7 +11,7 @@ import pytest
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
 from relay_mta.smtp.limits import Limits
-from relay_mta.smtp.tls import client_context, load, server_context
+from relay_mta.smtp.tls import Certificate, client_context, server_context
 from relay_mta.smtp.upstream import SmtpUpstream, UpstreamTls
 from relay_mta.smtp.wire import Timeouts
 from tests.smtp.clients import Dialog
@@ -50,7 +50,7 @@ async def test_starttls_listener() -> None:
         await until(lambda: it.listener.sessions == 0)
     assert front.mails == [big]
     assert [client.tls for client in front.clients] == [False, True]
-    assert front.names == ["mail", "reset", "reset", "mail", "rcpt", "data", "written", "close"]  # STARTTLS, EHLO
+    assert front.names == ["mail", "reset", "close", "reset", "mail", "rcpt", "data", "written", "close"]  # STARTTLS, EHLO
 
 
 async def test_implicit_tls_listener() -> None:
@@ -117,15 +117,36 @@ async def test_old_tls_is_refused() -> None:
                 pass
 
 
-async def test_a_certificate_can_be_replaced_while_sessions_run() -> None:
-    context = certificate("expired")
-    async with stand(Recorder(), tls="implicit", ssl_context=context) as it:
+async def test_a_certificate_is_renewed_while_sessions_run(tmp_path: Path) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_bytes((CERTIFICATES / "localhost.pem").read_bytes())
+    ours = Certificate(file)
+    async with (
+        stand(Recorder(), tls="implicit", ssl_context=ours.context) as it,
+        Dialog(it.port, ssl_context=client_context(CA)) as before,
+    ):
+        assert not ours.renew()  # nothing has changed
+        file.write_bytes((CERTIFICATES / "elsewhere.pem").read_bytes())
+        assert ours.renew()
         with pytest.raises(ssl.SSLCertVerificationError):
             async with Dialog(it.port, ssl_context=client_context(CA)):
                 pass
-        load(context, CERTIFICATES / "localhost.pem")
-        async with Dialog(it.port, ssl_context=client_context(CA)) as client:
-            assert (await client.say(b"NOOP")).startswith(b"250")
+        assert (await before.say(b"NOOP")).startswith(b"250")
+        # Half of a new pair, or nothing at all: the certificate in use stays, and the files are looked at again.
+        for broken in (b"", CA.read_bytes()):
+            file.write_bytes(broken)
+            with pytest.raises(OSError):
+                ours.renew()
+        file.unlink()
+        with pytest.raises(OSError):
+            ours.renew()
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            async with Dialog(it.port, ssl_context=client_context(CA)):
+                pass
+        file.write_bytes((CERTIFICATES / "localhost.pem").read_bytes())
+        assert ours.renew()
+        async with Dialog(it.port, ssl_context=client_context(CA)) as after:
+            assert (await after.say(b"NOOP")).startswith(b"250")
 
 
 def test_unusable_files_are_oserrors(tmp_path: Path) -> None:
@@ -150,7 +171,7 @@ def to(upstream: ScriptedUpstream, tls: UpstreamTls, host: str = "localhost") ->
 @pytest.mark.parametrize("tls", ["opportunistic", "starttls"])
 async def test_starttls_upstream(tls: UpstreamTls) -> None:
     async with ScriptedUpstream(ssl_context=certificate()) as upstream:
-        session = await to(upstream, tls).open(Client("127.0.0.1"))
+        session = await to(upstream, tls).connect(Client("127.0.0.1"))
         assert "STARTTLS" not in session.extensions  # what was offered in clear is forgotten
         assert (await session.command(b"MAIL FROM:<a@client.test>")).accepted
         assert (await session.command(b"RCPT TO:<b@there.test>")).accepted
@@ -164,18 +185,18 @@ async def test_starttls_upstream(tls: UpstreamTls) -> None:
 
 async def test_implicit_tls_upstream() -> None:
     async with ScriptedUpstream(ssl_context=certificate(), implicit_tls=True) as upstream:
-        session = await to(upstream, "implicit", "127.0.0.1").open(Client("127.0.0.1"))
+        session = await to(upstream, "implicit", "127.0.0.1").connect(Client("127.0.0.1"))
         assert (await session.command(b"MAIL FROM:<a@client.test>")).accepted
         await session.quit()
 
 
 async def test_opportunistic_without_the_offer_goes_in_clear_and_none_never_asks() -> None:
     async with ScriptedUpstream() as upstream:
-        session = await to(upstream, "opportunistic").open(Client("127.0.0.1"))
+        session = await to(upstream, "opportunistic").connect(Client("127.0.0.1"))
         assert (await session.command(b"MAIL FROM:<a@client.test>")).accepted
         session.abort()
     async with ScriptedUpstream(ssl_context=certificate()) as upstream:
-        session = await to(upstream, "none").open(Client("127.0.0.1"))
+        session = await to(upstream, "none").connect(Client("127.0.0.1"))
         assert b"STARTTLS" not in upstream.commands
         session.abort()
 
@@ -183,7 +204,7 @@ async def test_opportunistic_without_the_offer_goes_in_clear_and_none_never_asks
 async def test_required_and_stripped() -> None:
     async with ScriptedUpstream() as upstream:
         with pytest.raises(UpstreamError, match="STARTTLS is required and not offered"):
-            await to(upstream, "starttls").open(Client("127.0.0.1"))
+            await to(upstream, "starttls").connect(Client("127.0.0.1"))
         assert upstream.commands == [b"EHLO relay.test"]
 
 
@@ -192,7 +213,7 @@ async def test_required_and_stripped() -> None:
 async def test_a_certificate_that_does_not_fit(name: str, tls: UpstreamTls) -> None:
     async with ScriptedUpstream(ssl_context=certificate(name), implicit_tls=tls == "implicit") as upstream:
         with pytest.raises(UpstreamError, match="certificate was not accepted"):
-            await to(upstream, tls).open(Client("127.0.0.1"))
+            await to(upstream, tls).connect(Client("127.0.0.1"))
         assert not any(line.startswith(b"MAIL") for line in upstream.commands)
 
 
@@ -200,17 +221,17 @@ async def test_an_unknown_authority() -> None:
     async with ScriptedUpstream(ssl_context=certificate(), implicit_tls=True) as upstream:
         system = SmtpUpstream("localhost", upstream.port, hostname="relay.test", tls="implicit")
         with pytest.raises(UpstreamError, match="certificate was not accepted"):
-            await system.open(Client("127.0.0.1"))
+            await system.connect(Client("127.0.0.1"))
 
 
-async def test_replies_injected_in_clear_behind_220_are_not_believed() -> None:
+@pytest.mark.parametrize("tls", ["starttls", "opportunistic"])
+async def test_replies_injected_in_clear_behind_220_end_the_connection(tls: UpstreamTls) -> None:
     injected = b"220 go\r\n250-evil\r\n250 AUTH PLAIN\r\n"
     async with ScriptedUpstream({b"STARTTLS": injected}, ssl_context=certificate()) as upstream:
-        session = await to(upstream, "starttls").open(Client("127.0.0.1"))
-        assert "AUTH" not in session.extensions
-        assert upstream.peers[0].tls
-        assert (await session.command(b"RSET")).lines == (b"2.0.0 ok",)
-        session.abort()
+        with pytest.raises(UpstreamError, match="more than one reply"):
+            await to(upstream, tls).connect(Client("127.0.0.1"))
+        await until(lambda: upstream.peers[0].closed)
+    assert not any(line.startswith((b"MAIL", b"AUTH")) for line in upstream.commands)
 
 
 @pytest.mark.parametrize("answer", [b"454 4.7.0 not now\r\n", STALL])
@@ -218,7 +239,7 @@ async def test_starttls_refused(answer: object) -> None:
     async with ScriptedUpstream({b"STARTTLS": answer}, ssl_context=certificate()) as upstream:  # type: ignore[dict-item]
         for tls in ("starttls", "opportunistic"):
             with pytest.raises(UpstreamError):
-                await to(upstream, tls).open(Client("127.0.0.1"))  # type: ignore[arg-type]
+                await to(upstream, tls).connect(Client("127.0.0.1"))  # type: ignore[arg-type]
 
 
 async def test_a_handshake_that_hangs() -> None:
@@ -228,4 +249,4 @@ async def test_a_handshake_that_hangs() -> None:
 
     async with ScriptedUpstream({b"STARTTLS": hang}, ssl_context=certificate()) as upstream:
         with pytest.raises(UpstreamError):
-            await to(upstream, "starttls").open(Client("127.0.0.1"))
+            await to(upstream, "starttls").connect(Client("127.0.0.1"))

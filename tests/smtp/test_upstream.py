@@ -25,7 +25,7 @@ SHORT = Timeouts(
 
 
 async def connect(upstream: ScriptedUpstream, timeouts: Timeouts | None = None) -> UpstreamSession:
-    return await SmtpUpstream("127.0.0.1", upstream.port, hostname="relay.test", timeouts=timeouts).open(CLIENT)
+    return await SmtpUpstream("127.0.0.1", upstream.port, hostname="relay.test", timeouts=timeouts).connect(CLIENT)
 
 
 async def envelope(session: UpstreamSession) -> None:
@@ -387,7 +387,7 @@ async def test_a_closed_port() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         with pytest.raises(UpstreamError, match="cannot connect: "):
-            await SmtpUpstream("127.0.0.1", port, hostname="relay.test").open(CLIENT)
+            await SmtpUpstream("127.0.0.1", port, hostname="relay.test").connect(CLIENT)
 
 
 async def test_helo_for_an_old_server() -> None:

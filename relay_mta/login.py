@@ -1,0 +1,46 @@
+"""The relay's own login at a company's upstream: fulfils `core.ports.Login`.
+
+The secret is read, and the token fetched, for each new session, so that one that was changed is taken at once. The
+mechanism is the configured one, or the best that the upstream offers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from relay_mta.core import sasl
+from relay_mta.core.errors import LoginError, RelayError
+from relay_mta.core.reply import Reply
+from relay_mta.core.sasl import Credentials, Mechanism
+from relay_mta.secretsource import SecretSource
+
+# Over TLS, which the configuration sees to, PLAIN gives nothing away and keeps no clear password on the server.
+_BEST: tuple[Mechanism, ...] = ("PLAIN", "LOGIN", "CRAM-MD5")
+
+
+class PasswordLogin:
+    """A user and a password; `mechanism` None: the best that is offered."""
+
+    def __init__(self, user: str, password: SecretSource, mechanism: Mechanism | None = None) -> None:
+        self._user = user
+        self._password = password
+        self._mechanism = mechanism
+
+    async def credentials(self, offered: str) -> Credentials:
+        """As the port says."""
+        names = offered.upper().split()
+        mechanism = self._mechanism or next((each for each in _BEST if each in names), None)
+        if mechanism is None or mechanism not in names:
+            wanted = self._mechanism or ", ".join(_BEST)
+            raise LoginError(f"our login at the upstream: it does not offer {wanted} (at least not over this port)")
+        try:
+            password = await asyncio.to_thread(self._password.read)
+        except RelayError as error:
+            raise LoginError(f"our login at the upstream: {error}") from None
+        if mechanism == "PLAIN":
+            return sasl.plain(self._user, password)
+        return Credentials(mechanism, self._user, password, initial=False)
+
+    def answered(self, answer: Reply) -> str:
+        """As the port says."""
+        return f"our login at the upstream: answered with {answer.code} {answer.enhanced}"
