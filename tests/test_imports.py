@@ -87,6 +87,7 @@ WALLS: dict[str, set[str]] = {
             "templatefolder",
             "templatecheck",
             "signing",
+            "users",
         ),
     },
     "__main__": {"cli"},

@@ -23,6 +23,7 @@ _COMMANDS = {
     "rules": "relay_mta.cli.rules",
     "serve": "relay_mta.cli.serve",
     "templates": "relay_mta.cli.templates",
+    "users": "relay_mta.cli.users",
 }
 
 
