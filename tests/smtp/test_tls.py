@@ -50,7 +50,17 @@ async def test_starttls_listener() -> None:
         await until(lambda: it.listener.sessions == 0)
     assert front.mails == [big]
     assert [client.tls for client in front.clients] == [False, True]
-    assert front.names == ["mail", "reset", "close", "reset", "mail", "rcpt", "data", "written", "close"]  # STARTTLS, EHLO
+    assert front.names == [
+        "mail",
+        "reset",
+        "close",
+        "reset",
+        "mail",
+        "rcpt",
+        "data",
+        "written",
+        "close",
+    ]  # STARTTLS, EHLO
 
 
 async def test_implicit_tls_listener() -> None:
