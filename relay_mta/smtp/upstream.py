@@ -104,7 +104,7 @@ class SmtpUpstream:
             raise UpstreamError(f"{self.name}: connection lost after the greeting")
         read = protocol.read_response
 
-        async def read_one(timeout: float | None = None) -> aiosmtplib.SMTPResponse:
+        async def read_one(timeout: float | None = None) -> aiosmtplib.SMTPResponse:  # noqa: ASYNC109  # its signature
             answer = await read(timeout=timeout)
             if protocol._buffer:
                 raise UpstreamError(f"{self.name}: more than one reply to a command while greeting")
