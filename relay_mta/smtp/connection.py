@@ -83,14 +83,16 @@ class Connection(SMTP):
     # --- what asyncio tells us ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected (and finished its handshake, with implicit TLS): starts the session's task."""
+        """A client connected: starts the session's task, which does the handshake of implicit TLS itself. asyncio would
+        do it before anybody knows of the client, and whoever only opens connections would not be counted."""
         peer = transport.get_extra_info("peername") or ("", 0)
         self._client = Client(
             str(peer[0]),
             int(peer[1]),
-            tls=transport.get_extra_info("ssl_object") is not None,
             listener=self._listener.name,
         )
+        if self._listener.tls == "implicit" and isinstance(transport, asyncio.Transport):
+            transport.pause_reading()  # what comes now is the handshake's: start_tls lets it in
         super().connection_made(transport)
         if self._handler_coroutine is not None:
             self._listener.sessions[self] = self._handler_coroutine
@@ -178,6 +180,10 @@ class Connection(SMTP):
         if self._talks_too_early() or not await self._send(READY_FOR_TLS) or self._talks_too_early():
             self.abort()
             return
+        await self._handshake(context)
+
+    async def _handshake(self, context: ssl.SSLContext) -> None:
+        """From here on TLS. Cuts the connection if the handshake fails."""
         try:
             await self._writer.start_tls(context, ssl_handshake_timeout=self._limits.handshake)
         except OSError:  # a bad handshake (ssl.SSLError is one), a time-out, or the client left

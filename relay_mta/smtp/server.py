@@ -106,8 +106,6 @@ async def listen(
         lambda: Session(state),
         host,
         port,
-        ssl=ssl_context if tls == "implicit" else None,
-        ssl_handshake_timeout=state.limits.handshake if tls == "implicit" else None,
         backlog=1024,
     )
     return Listener(state, server)

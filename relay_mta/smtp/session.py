@@ -79,7 +79,10 @@ class Session(Introduction):
         address, census = self._client.address, self._listener.census
         counted = census.enter(address)
         try:
-            await (self._converse() if counted else self._send(TOO_MANY_SESSIONS))
+            if counted:
+                await self._converse()
+            elif self._listener.tls != "implicit":  # there a word in clear would be noise
+                await self._send(TOO_MANY_SESSIONS)
         except Exception as error:
             self._listener.on_error(error)
             await self._send(TROUBLE)
@@ -93,7 +96,9 @@ class Session(Introduction):
                 self._listener.sessions.pop(self, None)
 
     async def _converse(self) -> None:
-        if not await self._begin():
+        if self._listener.tls == "implicit" and self._listener.ssl_context is not None:
+            await self._handshake(self._listener.ssl_context)
+        if not self._connected or not await self._begin():
             return
         await self._send(Reply(220, (f"{self._listener.hostname} ESMTP".encode(),)))
         while not self._ending and self._connected:

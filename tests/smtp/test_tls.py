@@ -10,6 +10,7 @@ import pytest
 
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
+from relay_mta.smtp.census import Census
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.tls import Certificate, client_context, server_context
 from relay_mta.smtp.upstream import SmtpUpstream, UpstreamTls
@@ -72,6 +73,21 @@ async def test_implicit_tls_listener() -> None:
             assert (await client.say(b"x\r\n.")).startswith(b"250")
         await until(lambda: it.listener.sessions == 0)
     assert (front.clients[0].tls, front.clients[0].listener) == (True, "submissions")
+
+
+async def test_who_does_not_even_shake_hands_is_counted_and_cut_off() -> None:
+    census = Census(2, 1)
+    options = {"tls": "implicit", "ssl_context": certificate(), "census": census, "limits": Limits(handshake=0.5)}
+    async with stand(Recorder(), **options) as it:
+        _, silent = await asyncio.open_connection("127.0.0.1", it.port)
+        await until(lambda: census.present == 1)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            async with Dialog(it.port, ssl_context=client_context(CA)):
+                pass
+        await until(lambda: census.present == 0)  # the handshake's time is over
+        silent.close()
+        async with Dialog(it.port, ssl_context=client_context(CA)) as client:
+            assert client.greeting.startswith(b"220")
 
 
 async def test_commands_behind_starttls_are_not_obeyed() -> None:
