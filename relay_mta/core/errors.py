@@ -78,7 +78,10 @@ class UpstreamBusyError(UpstreamError):
 
 
 class LoginError(UpstreamError):
-    """Our login at an upstream failed. The text quotes no secret, no token, and nothing of a server but known codes."""
+    """Our own login to an upstream failed, or what it takes could not be had.
+
+    The text holds no secret and no token, and of what a server said nothing but known codes ("535", "AADSTS7000222").
+    """
 
 
 class OutcomeUnknownError(RelayError):

@@ -28,7 +28,7 @@ _ALLOW_MAILBOX = "Set-CASMailbox -Identity MAILBOX -SmtpClientAuthenticationDisa
 _USE_OAUTH = "log in by OAuth"
 _MAKE_ONE = "make an app password (Google Account, Security, 2-Step Verification) and log in with that, or by OAuth"
 _IN_A_BROWSER = (
-    "Google holds this login for suspicious: log in to the account in a browser once, from this network if it can be, or "
+    "Google finds this login suspicious: log in to the account in a browser once, if possible from this network, or "
     f"{_MAKE_ONE}"
 )
 _NEEDS_TLS = "the upstream takes logins only under TLS: set its tls to starttls or implicit"

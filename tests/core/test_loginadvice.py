@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay_mta.core.loginadvice import advice
@@ -119,6 +119,7 @@ def test_case_does_not_matter() -> None:
     assert "Set-CASMailbox" in advice(535, "5.7.139", "5.7.139 SMTPCLIENTAUTHENTICATION IS DISABLED FOR THE MAILBOX")
 
 
+@settings(deadline=None)
 @given(st.integers(200, 599), st.sampled_from(["5.7.139", "5.7.8", "5.7.3", "4.7.0", "5.0.0", ""]), st.text())
 def test_it_is_one_line_whatever_comes_and_quotes_nothing(code: int, enhanced: str, text: str) -> None:
     hint = advice(code, enhanced, text)
