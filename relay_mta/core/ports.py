@@ -1,6 +1,7 @@
 """The interfaces between rooms. They live here, inward; the objects that fulfil them meet in `app.py` only.
 
-`smtp.server` speaks to a `Front` (fulfilled by `relay`), `relay` to an `Upstream` and a `Ledger`, `web` to a `Links`.
+`smtp.server` speaks to a `Front` (fulfilled by `relay`), `relay` to an `Upstream` and a `Ledger`, `web` to a `Links`,
+our login at an upstream to a `Tokens` (fulfilled by `oauth`).
 """
 
 from __future__ import annotations
@@ -94,6 +95,22 @@ class Login(Protocol):
 
     def answered(self, answer: Reply) -> str:
         """Take the upstream's answer to them; returns what an operator should know of a refusal, in one line."""
+        ...
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+class Tokens(Protocol):
+    """The access tokens of our own login at an upstream (SASL XOAUTH2), for all of its sessions."""
+
+    async def token(self) -> str:
+        """A valid access token: visible ASCII, of no space. Raises `LoginError`."""
+        ...
+
+    def refused(self) -> None:
+        """The upstream did not take the last one: a new one is fetched next time, but at most one a minute for this
+        reason, so that an upstream that refuses every token does not make us hammer the token endpoint."""
         ...
 
 
