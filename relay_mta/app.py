@@ -16,15 +16,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from relay_mta import __version__, maillog, systemd, templatefolder
-from relay_mta.config import CompanyConfig, Config, ListenerConfig
+from relay_mta.config import CompanyConfig, Config, ListenerConfig, OAuthConfig
 from relay_mta.conversation import Relay
 from relay_mta.core.errors import LedgerError, RelayError
-from relay_mta.core.ports import Login
+from relay_mta.core.ports import Login, Tokens
 from relay_mta.core.tenancy import Proof
 from relay_mta.gate import ClientNetwork, Gate
 from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
-from relay_mta.login import PasswordLogin
+from relay_mta.login import PasswordLogin, TokenLogin
+from relay_mta.oauth import GoogleTokens, MicrosoftTokens
 from relay_mta.relay import Setting
 from relay_mta.rulebook import Rulebook
 from relay_mta.signing import signers_of
@@ -290,9 +291,26 @@ def _proof(each: CompanyConfig) -> Proof | None:
 
 def _login(each: CompanyConfig) -> Login | None:
     config = each.upstream.login
-    if config is None or config.password is None:
+    if config is None:
         return None
-    return PasswordLogin(config.user, config.password, config.mechanism)
+    if config.password is not None:
+        return PasswordLogin(config.user, config.password, config.mechanism)
+    assert config.oauth is not None  # one of them, as `senders` sees to
+    return TokenLogin(config.user, _tokens(config.oauth, config.user))
+
+
+def _tokens(config: OAuthConfig, user: str) -> Tokens:
+    if config.provider == "google":
+        assert config.service_account is not None
+        return GoogleTokens(account=config.service_account.read, subject=user, token_url=config.token_url)
+    secret = config.secret
+    assert secret is not None
+    return MicrosoftTokens(
+        tenant=config.tenant,
+        client_id=config.client_id,
+        secret=lambda: secret.read().decode("utf-8", "replace"),
+        token_url=config.token_url,
+    )
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -10,6 +10,8 @@ import asyncio
 
 from relay_mta.core import sasl
 from relay_mta.core.errors import LoginError, RelayError
+from relay_mta.core.loginadvice import advice
+from relay_mta.core.ports import Tokens
 from relay_mta.core.reply import Reply
 from relay_mta.core.sasl import Credentials, Mechanism
 from relay_mta.secretsource import SecretSource
@@ -43,4 +45,24 @@ class PasswordLogin:
 
     def answered(self, answer: Reply) -> str:
         """As the port says."""
-        return f"our login at the upstream: answered with {answer.code} {answer.enhanced}"
+        return f"our login at the upstream: {advice(answer.code, answer.enhanced, answer.text)}"
+
+
+class TokenLogin:
+    """A user and OAuth tokens for it (XOAUTH2)."""
+
+    def __init__(self, user: str, tokens: Tokens) -> None:
+        self._user = user
+        self._tokens = tokens
+
+    async def credentials(self, offered: str) -> Credentials:
+        """As the port says."""
+        if "XOAUTH2" not in offered.upper().split():
+            raise LoginError("our login at the upstream: it does not offer XOAUTH2 (at least not over this port)")
+        return sasl.xoauth2(self._user, await self._tokens.token())
+
+    def answered(self, answer: Reply) -> str:
+        """As the port says."""
+        if not answer.accepted:
+            self._tokens.refused()
+        return f"our login at the upstream: {advice(answer.code, answer.enhanced, answer.text)}"

@@ -70,6 +70,7 @@ WALLS: dict[str, set[str]] = {
         "conversation",
         "config",
         "login",
+        "oauth",
         "users",
         "systemd",
         "templatefolder",
