@@ -199,7 +199,7 @@ class RelayConversation:
             answer = await self._the_line().rcpt(forward_path, params)
         except UpstreamError as error:
             maillog.upstream_trouble(id=self._id, company=self._company_id, stage="rcpt", error=error)
-            answer = UPSTREAM_LOST
+            answer = error.farewell or UPSTREAM_LOST
         except Exception as error:
             return self._defect(error)
         if answer.accepted:

@@ -36,6 +36,7 @@ class Line:
         self._session: UpstreamSession | None = None
         self._proving: Credentials | None = None  # whose answer is still to come
         self._credentials: Credentials | None = None  # that the upstream accepted, to log in again on a new session
+        self._fit = False  # the last transaction ended with an accepted mail
         self.busy = False
         self.offered: frozenset[str] = frozenset()
 
@@ -93,6 +94,7 @@ class Line:
     async def data(self, chunks: Chunks) -> Reply:
         """DATA and the mail; the reply to the final dot, or the refusal of DATA."""
         answer = await self._alive_session().data(chunks)
+        self._fit = answer.accepted
         self.busy = not answer.accepted
         return answer
 
@@ -108,9 +110,13 @@ class Line:
         self.busy = False
 
     async def rest(self) -> None:
-        """No transaction is wanted for now: leave the open one, and let others have the session."""
+        """No transaction is wanted for now: leave the open one, and let others have the session.
+
+        Only behind a mail that was accepted: servers count a session's errors, and remember a size that was refused
+        (Postfix: `smtpd_hard_error_limit`), until then. What one client has done must not be held against another.
+        """
         await self.reset()
-        if self._session is not None and await self._session.park():
+        if self._session is not None and await self._session.park(share=self._fit):
             self._session = None
 
     async def leave(self) -> None:
@@ -143,7 +149,8 @@ class Line:
 
     def _alive_session(self) -> UpstreamSession:
         if self._session is None or not self._session.alive:
-            raise UpstreamError("the upstream closed the session")
+            farewell = self._session.farewell if self._session is not None else None
+            raise UpstreamError("the upstream closed the session", farewell=farewell)
         return self._session
 
     async def _open(self, client: Client, *, fresh: bool = False) -> UpstreamSession:
@@ -176,11 +183,10 @@ class Line:
     async def _mail(self, session: UpstreamSession, reverse_path: str, params: Sequence[str]) -> Reply:
         if self._lacks(session, params):
             return LACKING
-        self.busy = True
+        # Behind a refusal, too: some servers keep what they refused until a RSET.
+        self.busy, self._fit = True, False
         sized = _sized(params, session.extensions.get("SIZE"))
-        answer = await session.command(_line("MAIL FROM", reverse_path, sized))
-        self.busy = answer.accepted
-        return answer
+        return await session.command(_line("MAIL FROM", reverse_path, sized))
 
 
 async def _decided(session: UpstreamSession, credentials: Credentials) -> Reply:
@@ -213,7 +219,7 @@ def _sized(params: Sequence[str], limit: str | None) -> list[str]:
         keyword, _, value = param.partition("=")
         if keyword.upper() == "SIZE" and limit is None:
             continue
-        if keyword.upper() == "SIZE" and value.isdecimal() and len(value) <= 20 and limit is not None:
+        if keyword.upper() == "SIZE" and value.isascii() and value.isdigit() and len(value) <= 20 and limit is not None:
             size, most = int(value), int(limit) if limit.isdecimal() else 0
             raised = size + SIZE_MARGIN
             out.append(f"SIZE={max(size, min(raised, most)) if most else raised}")

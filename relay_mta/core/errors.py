@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relay_mta.core.reply import Reply
+
 
 class RelayError(Exception):
     """Base of our own errors; `str(error)` is one line that an operator can act on."""
@@ -69,8 +71,13 @@ class LedgerError(RelayError):
 class UpstreamError(RelayError):
     """The upstream could not be reached, or the session broke, before a transaction's final dot was sent.
 
-    Nothing was delivered; a new session may try again (RFC 5321 §4.1.1.4).
+    Nothing was delivered; a new session may try again (RFC 5321 §4.1.1.4). `farewell`: the 421 that the upstream closed
+    the session with, if it said one.
     """
+
+    def __init__(self, text: str, *, farewell: Reply | None = None) -> None:
+        super().__init__(text)
+        self.farewell = farewell
 
 
 class UpstreamBusyError(UpstreamError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+_ODD = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def has_bare(raw: bytes) -> bool:
@@ -18,8 +18,10 @@ def has_bare(raw: bytes) -> bool:
 
 
 def mended(raw: bytes) -> bytes:
-    """`raw` with CR LF for each of them; `raw` itself where there is none.
+    """`raw` with CR LF for each bare LF and a blank for each bare CR; `raw` itself where there is none.
 
-    Of a stream in pieces no CR LF may be cut in two.
+    As Postfix mends them: an LF alone was meant to end a line, while a CR alone is rubbish, mostly of a program that
+    makes CR CR LF of each line end, and a line end in its place would put a field into a header that its author did not
+    write. Of a stream in pieces no CR LF may be cut in two.
     """
-    return _LINE_END.sub(b"\r\n", raw) if has_bare(raw) else raw
+    return _ODD.sub(lambda odd: b" " if odd[0] == b"\r" else b"\r\n", raw) if has_bare(raw) else raw

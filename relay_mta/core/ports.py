@@ -44,6 +44,11 @@ class UpstreamSession(Protocol):
         """False once the connection is known to be lost or must not be used again (421, a malformed reply)."""
         ...
 
+    @property
+    def farewell(self) -> Reply | None:
+        """The 421 by which the upstream closed the session unasked, if it did."""
+        ...
+
     async def command(self, line: bytes) -> Reply:
         """Send one command line (no CR, LF or NUL; CRLF is added) and read its reply.
 
@@ -59,9 +64,9 @@ class UpstreamSession(Protocol):
         """
         ...
 
-    async def park(self) -> bool:
-        """No transaction is open, and none is wanted for now. True: the session is given back for others to use and
-        must not be used any more. False: it stays the caller's, but may be closed to make room for another."""
+    async def park(self, *, share: bool) -> bool:
+        """No transaction is open, and none is wanted for now. True: the session is given back and must not be used any
+        more. False: it stays the caller's, but may be closed to make room for another. `share`: others may have it."""
         ...
 
     async def quit(self) -> None:

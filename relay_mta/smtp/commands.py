@@ -1,8 +1,9 @@
 """What stands in a command line, taken apart without being understood (RFC 5321 §4.1.1, §4.1.2).
 
 A path is what stands between the angle brackets, verbatim: quoted local parts, `c.@example.jp`, source routes and
-8-bit addresses are the upstream's to judge, and are never written in another form. The parameters behind it are split
-at blanks and otherwise left alone.
+8-bit addresses are the upstream's to judge, and are never written in another form. Printers and scripts leave the
+brackets out, or blanks within; no server minds, so we put up with it. The parameters behind a path are split at blanks
+and otherwise left alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import re
 from dataclasses import dataclass
 
 # Each alternative starts with another character, so that the time is linear whatever is sent.
-_PATH = re.compile(r"""[ \t]*<((?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"|[^<>" \x00-\x1f\x7f])*)>""")
+_PATH = re.compile(
+    r"""[ \t]*+(?:<[ \t]*+((?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"|[^<>" \x00-\x1f\x7f])*+)[ \t]*+>"""
+    r"""|([^<>"\\,;() \x00-\x1f\x7f]++)(?![^ \t]))"""
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 PROTOCOLS_OF_OTHERS = frozenset(
@@ -39,7 +43,8 @@ class PathArgument:
 
 def split(line: bytes) -> tuple[str, str]:
     """Verb, in upper case, and argument of a command line without its line end; undecodable bytes as surrogates."""
-    verb, _, argument = line.decode("utf-8", "surrogateescape").partition(" ")
+    text = line.decode("utf-8", "surrogateescape").strip(" \t")
+    verb, argument = (*re.split(r"[ \t]", text, maxsplit=1), "")[:2]
     # Not the verb of other scripts: the upper case of "\u017f" is "S".
     return verb.upper() if verb.isascii() else verb, argument.strip(" \t")
 
@@ -56,4 +61,7 @@ def path_argument(argument: str, keyword: str) -> PathArgument | None:
     rest = rest[found.end() :]
     if (rest and rest[0] not in " \t") or _CONTROL.search(rest):
         raise ValueError("malformed parameters")
-    return PathArgument(found[1], tuple(re.split(r"[ \t]+", rest.strip(" \t"))) if rest.strip(" \t") else ())
+    return PathArgument(
+        found[1] if found[1] is not None else found[2],
+        tuple(re.split(r"[ \t]+", rest.strip(" \t"))) if rest.strip(" \t") else (),
+    )

@@ -153,8 +153,8 @@ class Connection(SMTP):
             return None
         finally:
             self._waiting = False
-        # A bare LF ends a command, as everywhere; it never ends a mail.
-        return line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        # A bare LF ends a command, as everywhere, and so does CR CR LF; neither ever ends a mail.
+        return line[:-1].rstrip(b"\r")
 
     async def _read_line(self) -> bytes:
         """One line; of a line that is too long to be any command, just the beginning (still too long)."""

@@ -196,6 +196,11 @@ class PooledSession:
         self._reused = True
         return self
 
+    @property
+    def farewell(self) -> Reply | None:
+        """As the port says."""
+        return self._inner.farewell
+
     async def command(self, line: bytes) -> Reply:
         """As the port says."""
         self._busy()
@@ -206,14 +211,14 @@ class PooledSession:
         self._busy()
         return await self._inner.data(chunks)
 
-    async def park(self) -> bool:
+    async def park(self, *, share: bool) -> bool:
         """As the port says."""
         if not self.alive:
             self.abort()
             return True
         loop = asyncio.get_running_loop()
         self.idle_since = loop.time()
-        if not self._shared:
+        if not (self._shared and share):
             self._pool.idle()
             return False
         self._expiry = loop.call_later(self._pool.keep, self.dismiss)

@@ -128,7 +128,8 @@ class Session(Introduction):
             await self._fault(BAD_BYTES)
             return
         verb, argument = split(line)
-        if verb in PROTOCOLS_OF_OTHERS:
+        # A header field is no command either: somebody talked us into obeying a mail's text.
+        if verb in PROTOCOLS_OF_OTHERS or verb.endswith(":"):
             self.abort()
             return
         method: Callable[[str], Awaitable[None]] | None = self._smtp_methods.get(verb)

@@ -187,6 +187,11 @@ class SmtpSession:
         """Call `tell` once the connection is gone."""
         self._wire.when_lost(tell)
 
+    @property
+    def farewell(self) -> Reply | None:
+        """As the port says."""
+        return self._wire.farewell
+
     async def command(self, line: bytes) -> Reply:
         """As the port says."""
         return await self._wire.command(line)

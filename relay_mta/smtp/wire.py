@@ -13,6 +13,7 @@ a mail without waiting for the socket and times the whole upload with one timer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class Wire(asyncio.Protocol):
         self._writable.set()
         self._asking = False
         self._trouble: str | None = None
+        self.farewell: Reply | None = None
         self._more = False
         self._when_lost: Callable[[], None] | None = None
         transport.set_protocol(self)
@@ -78,12 +80,20 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a reply, or bytes that nobody asked for."""
-        if not self._asking:
-            # Mostly "421 timeout" before the upstream closes an idle session.
-            self._give_up("reply without a command")
-            return
         self._reader.feed(data)
-        self._arrived.set()
+        if self._asking:
+            self._arrived.set()
+        else:
+            self._part()
+
+    def _part(self) -> None:
+        """Bytes that no command asked for: mostly a 421, before the upstream closes a session that was idle for too
+        long, or had too many errors. They end the session in any case."""
+        with contextlib.suppress(ReplyError):
+            said = self._reader.take()
+            if said is not None and said.code == 421:
+                self.farewell = said
+        self._give_up("reply without a command" if self.farewell is None else "421 from the upstream")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -129,7 +139,7 @@ class Wire(asyncio.Protocol):
         self._writable.set()
 
     def _error(self) -> UpstreamError:
-        return UpstreamError(f"{self._name}: {self._trouble or 'connection lost'}")
+        return UpstreamError(f"{self._name}: {self._trouble or 'connection lost'}", farewell=self.farewell)
 
     # --- replies ---
 
@@ -161,7 +171,7 @@ class Wire(asyncio.Protocol):
             raise self._error() from None
         self._asking = False
         if self._reader.pending and answer.code != 354:  # behind a 354 it may be the refusal of the mail: see _upload
-            self._give_up("more than one reply to a command")
+            self._part()
         elif answer.code == 421:  # RFC 5321 §3.8: the upstream closes
             self._give_up("421 from the upstream")
         return answer

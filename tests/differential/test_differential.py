@@ -66,7 +66,6 @@ def test_no_mail_is_smuggled(pairs: list[ways.Pair]) -> None:
         assert senders["<sender@acme.example.jp>"] <= 1, pair.dialog.name
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="BUG: a session is shared though Postfix holds something against it")
 SHARED = {
     "a size": (of("@ehlo", "MAIL FROM:<sender@acme.example.jp> SIZE=2000000", "RSET"), of("@rcpt", "@deliver")),
     "errors": (
@@ -77,7 +76,7 @@ SHARED = {
 
 
 @pytest.mark.real("postfix")
-@pytest.mark.parametrize("what", [pytest.param(what, marks=NOT_YET) for what in SHARED])
+@pytest.mark.parametrize("what", SHARED)
 def test_nothing_of_one_client_is_left_for_the_next(what: str) -> None:
     """With an upstream's sessions shared between clients, as they are by default."""
     before, after = SHARED[what]

@@ -41,7 +41,7 @@ smtpd_sender_restrictions = check_sender_access texthash:{place}/conf/senders
 smtpd_recipient_restrictions = check_recipient_access texthash:{place}/conf/recipients
 """
 # Postfix knows the client's address on both ways, and every client has a connection of its own to it.
-_CONFIG = BASE_CONFIG.replace('tls = "none" }\nagency', 'tls = "none", forward = "xclient" }\nagency')
+_CONFIG = BASE_CONFIG
 _SENDERS = """\
 refused@acme.example.jp 550 5.7.1 Not from you
 later@acme.example.jp 450 4.7.1 Not from you now

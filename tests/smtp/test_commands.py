@@ -26,6 +26,10 @@ from relay_mta.smtp.commands import path_argument, split
         ("FROM:<a@[IPv6:::1]>", "a@[IPv6:::1]", ()),
         ("FROM:<x,y@z>", "x,y@z", ()),
         ("FROM:<a\udcff@b>", "a\udcff@b", ()),
+        ("FROM:a@b", "a@b", ()),
+        ("FROM: a@b SIZE=100", "a@b", ("SIZE=100",)),
+        ("FROM:< a@b >", "a@b", ()),
+        ("FROM:< >", "", ()),
     ],
 )
 def test_verbatim(argument: str, path: str, params: tuple[str, ...]) -> None:
@@ -38,7 +42,9 @@ def test_verbatim(argument: str, path: str, params: tuple[str, ...]) -> None:
     "argument",
     [
         "FROM:",
-        "FROM:a@b",
+        "FROM:a@b,c@d",
+        "FROM:Group:a@b;",
+        'FROM:"a"@b',
         "FROM:<a@b",
         "FROM:a@b>",
         "FROM:<a@b>SIZE=3",
@@ -80,6 +86,7 @@ def test_size() -> None:
 def test_split() -> None:
     assert split(b"mail FROM:<a\xff@b> ") == ("MAIL", "FROM:<a\udcff@b>")
     assert split(b"NOOP") == ("NOOP", "")
+    assert split(b" \tMAIL\tFROM:<a@b>\tSIZE=1 ") == ("MAIL", "FROM:<a@b>\tSIZE=1")
     assert split("r\u017fet".encode()) == ("r\u017fet", "")
     assert split("ＥＨＬＯ x".encode()) == ("ＥＨＬＯ", "x")
 
