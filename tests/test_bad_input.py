@@ -140,7 +140,7 @@ def test_a_folder_without_rules(relay: Relay) -> None:
 def test_data_dir_is_a_file(relay: Relay) -> None:
     relay.data_dir.write_text("not a folder")
     (line,) = complaints(relay)
-    assert "var" in line
+    assert "config.toml:2: data_dir: " in line and "is not a folder" in line
     assert relay.data_dir.read_text() == "not a folder"
 
 

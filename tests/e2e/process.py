@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,10 +49,22 @@ earn_on = "relayed"
 """
 
 
+_held: deque[socket.socket] = deque(maxlen=256)
+"""The sockets that keep the ports of `free_port`; a test that had one of the oldest is long over."""
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that the kernel gives to nobody else: no other test, process, or outgoing connection.
+
+    A socket stays bound to it and does not listen. Until a server that sets SO_REUSEADDR, as all of ours do, listens
+    there, connections are refused; when it ends, the port is still kept for the next one.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def environment() -> dict[str, str]:
