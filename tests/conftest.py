@@ -36,16 +36,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(text)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]  # pytest's hook wrappers are generators
-    outcome = yield
-    report = outcome.get_result()
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # With pytest-xdist every worker's reports come to the controller, too, whose summary and exit status are the run's.
     if report.skipped and not hasattr(report, "wasxfail"):
-        _skipped.append(item.nodeid)
+        _skipped.append(report.nodeid)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    if report.skipped:  # a module that skips itself never reaches makereport
+    if report.skipped:  # a module that skips itself has no test that could report it
         _skipped.append(report.nodeid)
 
 
