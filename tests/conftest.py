@@ -1,4 +1,4 @@
-"""What all tests share: the repository's root, and the rule that nothing is skipped in CI.
+"""What all tests share: the repository's root, how long an example may take, and that nothing is skipped in CI.
 
 A test marked `real("postfix")` needs that program, Python package, or path in the repository. On a person's machine it
 is skipped where that is missing, and the summary says so; with CI=true it fails the test, and any skip at all the run.
@@ -12,10 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+# On a busy machine an example takes several times as long: what has to be quick is measured where that is the matter.
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _skipped: list[str] = []
 
