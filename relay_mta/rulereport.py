@@ -74,7 +74,7 @@ class Rules:
     def __init__(self, gathered: Gathered) -> None:
         """Raises `RuleError`."""
         self.set: RuleSet = parse_gathered(gathered)
-        self._gathered = gathered
+        self._mentions = tuple(mentions(gathered))
         self._files = rulefile.read(gathered.parts())
 
     def all(self) -> Sequence[Rule]:
@@ -83,7 +83,7 @@ class Rules:
 
     def show(self, id: str) -> Shown:
         """One rule by its id, also if it was dropped. Raises `RelayError` if there is none."""
-        history = tuple(each for each in mentions(self._gathered) if each.id == id)
+        history = tuple(each for each in self._mentions if each.id == id)
         if not history:
             raise RelayError(f"there is no rule {id!r}; `relay-mta rules list` lists them")
         rule = self.set.rules.get(id)
