@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+from collections.abc import Iterator
+from operator import ne
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 
 from relay_mta.core.message import index
 from tests.golden import folders
+from tests.golden.browser import Browser
 from tests.golden.folders import FOLDERS, Golden
 
 WIDTH, HEIGHT = 800, 2400
@@ -27,28 +29,25 @@ HTML = [
     for golden in GOLDEN
     if any(text.kind == "html" for text in index(golden.raw).texts) and "dedicated" not in golden.folder.name
 ]
-DRAWN = HTML[::2]
-"""Every other one: a browser takes more than a second for both pictures."""
 
 
 def source(raw: bytes) -> str:
     return next(text.text for text in index(raw).texts if text.kind == "html")
 
 
-def drawn(html: str, place: Path) -> Image.Image:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all pictures: to start it takes far longer than to draw a mail."""
+    started = Browser(tmp_path_factory.mktemp("browser"))
+    yield started
+    started.close()
+
+
+def drawn(browser: Browser, html: str, place: Path) -> Image.Image:
     """The page as pixels. A byte order mark goes before what the page says of its character set."""
     page, picture = place.with_suffix(".html"), place.with_suffix(".png")
     page.write_text(html, "utf-8-sig")
-    command = [
-        "chromium",
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--force-device-scale-factor=1", f"--window-size={WIDTH},{HEIGHT}"),
-        f"--user-data-dir={place}.profile",
-        f"--screenshot={picture}",
-        page.as_uri(),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    picture.write_bytes(browser.screenshot(page, WIDTH, HEIGHT))
     return Image.open(picture).convert("RGB")
 
 
@@ -58,21 +57,18 @@ def rows(picture: Image.Image) -> list[bytes]:
 
 
 def test_ten_mails_are_drawn() -> None:
-    assert len(DRAWN) >= 10
+    assert len(HTML) >= 10
 
 
 @pytest.mark.real("chromium")
-@pytest.mark.parametrize("golden", DRAWN, ids=lambda golden: golden.folder.name)
-def test_only_the_blocks_rectangle_changes(golden: Golden, tmp_path: Path) -> None:
-    before = rows(drawn(source(golden.raw), tmp_path / "before"))
-    after = rows(drawn(source(golden.expected), tmp_path / "after"))
+@pytest.mark.parametrize("golden", HTML, ids=lambda golden: golden.folder.name)
+def test_only_the_blocks_rectangle_changes(browser: Browser, golden: Golden, tmp_path: Path) -> None:
+    before = rows(drawn(browser, source(golden.raw), tmp_path / "before"))
+    after = rows(drawn(browser, source(golden.expected), tmp_path / "after"))
     if keep := os.environ.get("KEEP_SCREENSHOTS"):
         for name in ("before", "after"):
             shutil.copy(tmp_path / f"{name}.png", Path(keep) / f"{golden.folder.name}-{name}.png")
     assert len(before) == len(after) == HEIGHT
     top = next(y for y in range(HEIGHT) if before[y] != after[y])
-    others = min(
-        sum(now != was for now, was in zip(after[top + height :], before[top:], strict=False))
-        for height in range(60, 600)
-    )
+    others = min(sum(map(ne, after[top + height :], before[top:])) for height in range(60, 600))
     assert others <= EDGES, f"below row {top} more than a block has changed: {others} rows"
