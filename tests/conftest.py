@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +30,18 @@ _skipped: list[str] = []
 def root() -> Path:
     """The top of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def rules_parsed_once() -> Iterator[None]:
+    """Whoever reads rules in this process, and not for the first time, gets the rule set that was read before."""
+    # Imported here: tests/test_skips.py runs this file on its own.
+    from relay_mta.core.rules import RuleSet
+    from tests.rulesets import parsed_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RuleSet, "parse", parsed_once)
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,8 +13,9 @@ from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.rules import RuleSet
 from relay_mta.examine import Examiner
+from tests.rulesets import parsed_once
 from tests.smtp.peers import OK
-from tests.test_relay import HARMLESS, HR, TARO, house, mail, parsed_once, received_cut
+from tests.test_relay import HARMLESS, HR, TARO, house, mail, received_cut
 
 _TOKEN = re.compile(rb"(?<=/r/)[a-z2-7]{26}|(?<=/stop/)[a-z2-7]{26}")
 _COMPANY = Company(

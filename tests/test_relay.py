@@ -6,9 +6,8 @@ import asyncio
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from relay_mta.core.rules import RuleSet
 from relay_mta.gate import ClientNetwork as Network
 from relay_mta.relay import JUDGING_SECONDS
 from relay_mta.values import ClientNetwork
+from tests.rulesets import parsed_once
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import DROP, OK, STALL, ScriptedUpstream
 from tests.test_signing import Zone
@@ -84,14 +84,6 @@ class House:
 
     def outcomes(self) -> list[str]:
         return [line for line in self.log.getvalue().splitlines() if "event=outcome" in line]
-
-
-_parse = cache(RuleSet.parse)
-
-
-def parsed_once(files: Sequence[tuple[str, bytes]]) -> RuleSet:
-    """The real rules, read from the same files only once: every house would spend a third of a second on it."""
-    return _parse(tuple(files))
 
 
 @asynccontextmanager

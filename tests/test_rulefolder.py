@@ -13,6 +13,8 @@ from relay_mta.core.errors import Problem, RuleError
 from relay_mta.core.rulefile import LARGEST_FILE
 from relay_mta.core.rules import RuleSet
 
+pytestmark = pytest.mark.usefixtures("rules_parsed_once")
+
 SHIPPED = [name for name, _ in shipped.rules()]
 RULE = '[[rule]]\nid = "own"\nabout = "own"\nkind = "decline"\nweight = 20\nfind = ["ゆめまぼろし"]\n'
 

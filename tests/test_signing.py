@@ -28,6 +28,8 @@ from relay_mta.signing import Signer, generate
 from tests.golden import readers
 from tests.test_config import SMALL
 
+pytestmark = pytest.mark.usefixtures("rules_parsed_once")
+
 COMPANY = Company("acme", "Acme", ("acme.example",), Agency("A", "https://a.example/"), mode="relay")
 BODY = (
     "山田様\r\n\r\nこのたびは弊社の採用選考にご応募いただき、ありがとうございました。\r\n"

@@ -21,6 +21,8 @@ from relay_mta.cli.root import root
 from relay_mta.core.verdict import Hit
 from relay_mta.examine import Examination, Reached
 
+pytestmark = pytest.mark.usefixtures("rules_parsed_once")
+
 PLAIN = b"From: a@acme.example.jp\r\nTo: b@mail.example\r\nSubject: lunch\r\n\r\nAt noon?\r\n"
 REJECTION = dict(shipped.samples())["02-rejection-ja-outlook.eml"]
 

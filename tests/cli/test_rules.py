@@ -21,7 +21,9 @@ from relay_mta.cli import rulepages
 from relay_mta.cli.root import root
 from relay_mta.core.rules import RuleSet
 from relay_mta.rulereport import Rules
-from tests.e2e.process import Relay, free_port, relay_mta
+from tests.e2e.process import Relay, free_port
+
+pytestmark = pytest.mark.usefixtures("rules_parsed_once")
 
 CONFIG = """\
 hostname = "relay.example.jp"
@@ -469,7 +471,7 @@ def test_status_of_a_relay_that_does_not_run(config: Path) -> None:
 
 
 def test_status_of_a_running_relay(tmp_path: Path) -> None:
-    """The whole story in a process of its own: current, stale, mended, and read again on SIGHUP."""
+    """The whole story of a relay in a process of its own: current, stale, mended, and read again on SIGHUP."""
     relay = Relay(tmp_path, upstream_port=free_port())
     folder = tmp_path / "rules"
     folder.mkdir()
@@ -479,8 +481,8 @@ def test_status_of_a_running_relay(tmp_path: Path) -> None:
     relay.config.write_text(text, "utf-8")
 
     def status() -> tuple[int, str]:
-        done = relay_mta("rules", "status", "--config", str(relay.config), cwd=tmp_path)
-        return done.returncode, done.stdout + done.stderr
+        done = run("status", "--config", relay.config)
+        return done.exit_code, done.output
 
     def until(told: str) -> tuple[int, str]:
         deadline = time.monotonic() + 10

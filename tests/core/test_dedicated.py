@@ -17,9 +17,9 @@ from relay_mta.core.disposition import Disposition, decide
 from relay_mta.core.edit import apply
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.message import index
-from relay_mta.core.rules import RuleSet
 from relay_mta.core.splice import plan
 from tests.core.test_splice import encoded
+from tests.rulesets import parsed_once
 
 BASE = "https://relay.example.jp"
 LINK = link.dedicated(BASE, "acme")
@@ -27,7 +27,7 @@ OWN = link.url(BASE, link.token(bytes(range(16))))
 STOP = link.opt_out_url(BASE, link.token(bytes(range(16))))
 TEMPLATES = BlockTemplates.parse(shipped.templates())
 BLOCK = TEMPLATES.render("ja", company="アクメ", agency="サンプル", link=OWN, opt_out=STOP)
-RULES = RuleSet.parse(shipped.rules())
+RULES = parsed_once(shipped.rules())
 COMPANY = Company("acme", "Acme", ("acme.example",), Agency("A", "https://a.example/"), mode="relay")
 ENVELOPE = Envelope("hr@acme.example", (Recipient("taro@mail.example"),))
 LETTER = (

@@ -17,9 +17,10 @@ from relay_mta.core.disposition import Disposition, decide, named
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.message import index
 from relay_mta.core.rules import RuleSet
+from tests.rulesets import parsed_once
 
-RULES = RuleSet.parse(shipped.rules())
-STRICT = RuleSet.parse([*shipped.rules(), ("99_strict.toml", b"[scoring]\nthreshold = 1000\n")])
+RULES = parsed_once(shipped.rules())
+STRICT = parsed_once([*shipped.rules(), ("99_strict.toml", b"[scoring]\nthreshold = 1000\n")])
 BASE = "https://relay.example.jp"
 TOKEN = "abcdefghijklmnopqrstuvwxyz"[:26]
 HR, TARO, HANAKO = "hr@acme.example.jp", "taro@mail.example", "hanako@mail.example"

@@ -19,6 +19,7 @@ import pytest
 from relay_mta.core.message import index
 from relay_mta.core.rules import RuleSet
 from tests.core.test_shipped_rules import ROOT, by_others, mails
+from tests.rulesets import parsed_once
 
 CHARSETS = {"utf-8": "utf-8", "iso-2022-jp": "iso2022_jp", "shift_jis": "cp932", "euc-jp": "euc_jp"}
 ENCODINGS = ("8bit", "quoted-printable", "base64")
@@ -26,7 +27,7 @@ ENCODINGS = ("8bit", "quoted-printable", "base64")
 
 @pytest.fixture(scope="module")
 def rules() -> RuleSet:
-    return RuleSet.parse([(path.name, path.read_bytes()) for path in sorted((ROOT / "rules").glob("*.toml"))])
+    return parsed_once([(path.name, path.read_bytes()) for path in sorted((ROOT / "rules").glob("*.toml"))])
 
 
 def leaf(kind: str, text: str, charset: str, encoding: str, more: str = "") -> bytes:

@@ -15,9 +15,9 @@ from relay_mta.core.company import Agency, Company
 from relay_mta.core.disposition import Disposition, decide
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.message import index
-from relay_mta.core.rules import RuleSet
+from tests.rulesets import parsed_once
 
-RULES = RuleSet.parse(shipped.rules())
+RULES = parsed_once(shipped.rules())
 COMPANY = Company("acme", "Acme", ("acme.example",), Agency("A", "https://a.example/"), mode="relay")
 ENVELOPE = Envelope("hr@acme.example", (Recipient("taro@mail.example"),))
 HEAD = b"From: hr@acme.example\r\nTo: taro@mail.example\r\n"

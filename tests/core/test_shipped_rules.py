@@ -15,6 +15,7 @@ import pytest
 from relay_mta.core.rules import EVIDENCE, RuleSet
 from relay_mta.core.text import layout
 from relay_mta.core.verdict import Verdict
+from tests.rulesets import parsed_once
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "corpus"
@@ -26,7 +27,7 @@ KNOWN_FLAGGED: dict[str, str] = {}
 
 @pytest.fixture(scope="module")
 def rules() -> RuleSet:
-    return RuleSet.parse([(path.name, path.read_bytes()) for path in sorted((ROOT / "rules").glob("*.toml"))])
+    return parsed_once([(path.name, path.read_bytes()) for path in sorted((ROOT / "rules").glob("*.toml"))])
 
 
 def mails(label: str) -> list[tuple[str, str, str]]:
