@@ -27,6 +27,7 @@ from relay_mta.relay import JUDGING_SECONDS
 from relay_mta.values import ClientNetwork
 from tests.rulesets import parsed_once
 from tests.smtp.clients import Dialog
+from tests.smtp.fronts import until
 from tests.smtp.peers import DROP, OK, STALL, ScriptedUpstream
 from tests.test_signing import Zone
 
@@ -516,7 +517,8 @@ async def test_a_parameter_that_was_never_offered_gets_the_upstreams_own_answer(
 
 async def test_a_parameter_that_was_offered_in_error_is_451(tmp_path: Path) -> None:
     async with house(tmp_path) as relay:
-        await asyncio.sleep(0.1)  # let the probe end, whose answer would be learnt
+        # Let the probe end, whose answer would be learnt.
+        await until(lambda: relay.upstream.peers and relay.upstream.peers[0].closed)
         relay.upstream.extensions = ()
         async with Dialog(relay.app.smtp_ports[0]) as client:
             assert b"SMTPUTF8" in await client.ehlo()
@@ -549,9 +551,9 @@ async def test_health_tells_of_a_ledger_that_cannot_write(tmp_path: Path, monkey
 
 async def test_an_upstream_that_stalls_at_connect_does_not_hold_others(tmp_path: Path) -> None:
     async with house(tmp_path, {b"CONNECT": [b"220 probe\r\n", STALL, b"220 hello\r\n"]}) as relay:
-        await asyncio.sleep(0.05)  # the probe has the first connection
+        await until(lambda: len(relay.upstream.peers) == 1)  # the probe has the first connection
         stuck = asyncio.create_task(relay.send(HARMLESS))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(relay.upstream.peers) == 2)
         assert await relay.send(HARMLESS) == OK
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)

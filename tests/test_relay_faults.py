@@ -15,6 +15,7 @@ import pytest
 
 from relay_mta.core.errors import LedgerError
 from tests.smtp.clients import Dialog
+from tests.smtp.fronts import until
 from tests.smtp.peers import DROP, OK, STALL
 from tests.test_relay import BOSS, HANAKO, HARMLESS, HR, LINK, TARO, House, house, mail
 
@@ -64,7 +65,7 @@ async def attempt(
         return await c.reply()
 
 
-async def calm(relay: House, seconds: float = 3.0) -> None:
+async def calm(relay: House, seconds: float = 10.0) -> None:
     """Wait until no client session is left."""
     async with asyncio.timeout(seconds):
         while any(listener.sessions for listener in relay.app._listeners):  # noqa: ASYNC110  the App has no event for it
@@ -169,8 +170,7 @@ async def test_upstream_stage(tmp_path: Path, verb, nth, action) -> None:
         assert all(s in ("relayed", "released") for s in states.values()), (states, said)
         assert not relay.app.ledger._claimed
         assert not relay.app.ledger._record_keys or not said[-1].startswith(b"2"), said
-        await asyncio.sleep(0.02)
-        assert parked(relay), "upstream session leaked"
+        await until(lambda: parked(relay))  # no upstream session is leaked
         assert "defect" not in relay.log.getvalue()
         assert len(relay.outcomes()) <= len(said)
 
@@ -184,8 +184,7 @@ async def test_client_leaves(tmp_path: Path, leave) -> None:
         await attempt(relay, BCC, TARO, HANAKO, BOSS, leave=leave)
         await calm(relay)
         assert not relay.app.ledger._claimed
-        await asyncio.sleep(0.05)
-        assert parked(relay)
+        await until(lambda: parked(relay))
         assert (await attempt(relay, BCC, TARO, HANAKO, BOSS)).startswith(b"2")
         got = accepted_paths(relay)
         assert all(got[p] == 1 for p in (TARO, HANAKO, BOSS)), got
@@ -447,7 +446,7 @@ async def test_a_drained_split_is_completed_after_the_restart(tmp_path: Path) ->
 @pytest.mark.parametrize("greeting", [DROP, STALL, b"421 busy\r\n"])
 async def test_ehlo_offers_all_we_can_carry_until_the_upstream_was_reached(tmp_path: Path, greeting) -> None:
     async with house(tmp_path, {b"CONNECT": [greeting, b"220 hi\r\n"]}) as relay:
-        await asyncio.sleep(0.1)
+        await until(lambda: relay.upstream.peers)  # the probe has the first connection
         async with Dialog(relay.app.smtp_ports[0]) as c:
             if c.greeting.startswith(b"220"):
                 offered = await c.ehlo()
@@ -476,6 +475,5 @@ async def test_probing_goes_on_behind_a_defect(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(SmtpUpstream, "connect", odd)
     monkeypatch.setattr("relay_mta.app.PROBE_SECONDS", 0.05)
     async with house(tmp_path) as relay:
-        await asyncio.sleep(0.3)
-        assert len(calls) > 1
+        await until(lambda: len(calls) > 1)
         del relay

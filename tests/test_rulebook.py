@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from watchfiles.main import RustNotify
 
 from relay_mta import app as app_module
 from relay_mta import maillog, rulebook, rulefolder, shipped
@@ -341,12 +342,20 @@ async def test_a_change_behind_a_link_is_found_by_looking(tmp_path: Path) -> Non
 
 
 async def test_without_looking_notifications_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    def notify(*args: Any) -> RustNotify:
+        made = RustNotify(*args)
+        begun.set()  # from here on the kernel keeps what it has to tell
+        return made
+
+    monkeypatch.setattr("watchfiles.main.RustNotify", notify)
     monkeypatch.setattr(rulefolder, "stamp", lambda _: ())
     folder = tmp_path / "rules"
     small(folder)
     async with house(tmp_path, folder) as relay:
+        await begun.wait()
         for weight in (55, 66):
-            await asyncio.sleep(0.3)  # the watch begins a moment after the start
             save(folder, RULE.format(weight=weight))
             wanted = hash_of(folder)
             await within(SOON, lambda wanted=wanted: relay.app.rulebook.shared.hash == wanted)

@@ -243,13 +243,20 @@ async def test_one_fdatasync_serves_everyone_who_waits(tmp_path: Path, monkeypat
 
 async def test_the_loop_is_free_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = TinyLedger(tmp_path)
-    monkeypatch.setattr(os, "fdatasync", lambda fd: time.sleep(0.3))
+    loop, started, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def slowly(fd: int) -> None:
+        loop.call_soon_threadsafe(started.set)
+        assert go_on.wait(10), "the loop stood still"
+
+    monkeypatch.setattr(os, "fdatasync", slowly)
     task = asyncio.create_task(ledger.hold(candidacy()))
-    turns = 0
-    while not task.done():
+    await started.wait()
+    for _ in range(10):
         await asyncio.sleep(0.01)
-        turns += 1
-    assert turns >= 10
+    assert not task.done()
+    go_on.set()
+    await task
     await ledger.close()
 
 

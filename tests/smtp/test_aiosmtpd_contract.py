@@ -15,6 +15,7 @@ from aiosmtpd.smtp import SMTP
 from relay_mta.smtp.connection import Connection
 from relay_mta.smtp.introduction import Introduction
 from relay_mta.smtp.session import Session
+from tests.smtp.fronts import until
 
 OVERRIDDEN = {
     "connection_made": "(self, transport: asyncio.transports.BaseTransport) -> None",
@@ -68,7 +69,7 @@ async def test_attributes_that_we_read() -> None:
     here, there = asyncio.StreamReaderProtocol, Plain
     server = await asyncio.get_running_loop().create_server(lambda: protocol, "127.0.0.1", 0)
     _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    await asyncio.sleep(0.05)
+    await until(lambda: protocol._handler_coroutine)
     assert isinstance(protocol._reader, asyncio.StreamReader)
     assert isinstance(protocol._writer, asyncio.StreamWriter)
     assert isinstance(protocol._handler_coroutine, asyncio.Task)
