@@ -72,7 +72,7 @@ class SmtpUpstream:
         announced = await self._announced(client) if self._forward == "proxy" else None
         connection = aiosmtplib.SMTP(
             hostname=self._host,
-            port=self._port,
+            port=self._port if announced is None else None,  # aiosmtplib takes a port or a socket
             local_hostname=self._hostname,
             timeout=self._timeouts.connect,
             use_tls=self._tls == "implicit",
@@ -91,6 +91,8 @@ class SmtpUpstream:
             # Not close(): a STARTTLS that failed leaves a transport that would wait for a handshake.
             if connection.transport is not None and isinstance(connection.transport, asyncio.Transport):
                 connection.transport.abort()
+            elif announced is not None:
+                announced.close()
             connection.close()
             if isinstance(error, (aiosmtplib.SMTPException, OSError)):
                 raise UpstreamError(f"{self.name}: {_reason(error)}") from error
@@ -150,9 +152,10 @@ class SmtpUpstream:
         if not connection.supports_extension("xclient"):
             raise UpstreamError(f"{self.name}: XCLIENT is configured and not offered to us")
         offered = connection.esmtp_extensions["xclient"].upper().split()
+        address = _address(client.address)
         said = {
             "NAME": "[UNAVAILABLE]",
-            "ADDR": f"IPV6:{client.address}" if ":" in client.address else client.address,
+            "ADDR": "[UNAVAILABLE]" if address is None else f"IPV6:{address}" if address.version == 6 else str(address),
             "PORT": str(client.port) if client.port else "[UNAVAILABLE]",
             "PROTO": "ESMTP" if client.esmtp else "SMTP",
             "HELO": _xtext(client.helo) or "[UNAVAILABLE]",
@@ -211,14 +214,21 @@ class SmtpSession:
 
 def _proxy_line(client: Client, place: Sequence[object]) -> bytes:
     """The PROXY protocol, version 1. Both addresses are of one family in it: an IPv4 one is mapped where need be."""
-    try:
-        source = ip_address(client.address.partition("%")[0])
-        target = ip_address(str(place[0]).partition("%")[0])
-    except ValueError:
+    source, target = _address(client.address), _address(str(place[0]))
+    if source is None or target is None:
         return b"PROXY UNKNOWN\r\n"
     if source.version != target.version:
         source, target = _mapped(source), _mapped(target)
     return f"PROXY TCP{source.version} {source} {target} {client.port} {place[1]}\r\n".encode()
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address without its zone, which says something on one machine only; a mapped IPv4 one as what it is."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
