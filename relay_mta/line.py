@@ -46,7 +46,10 @@ class Line:
         return self._session is not None and self._session.alive
 
     async def auth(self, client: Client, credentials: Credentials) -> Reply:
-        """The client's login, on a session of its own; the upstream's answer, or a 334 that wants a `respond`."""
+        """The client's login, on a session of its own; the upstream's answer, or a 334 that wants a `respond`.
+
+        Meanwhile the session may be closed for another: somebody who never responds must not keep others out.
+        """
         self.abort()
         self._session = await self._upstream.open(client, login=credentials.login)
         self._learn(self._session.extensions)
@@ -59,6 +62,7 @@ class Line:
 
     async def _proved(self, answer: Reply) -> Reply:
         if answer.intermediate:
+            await self._alive_session().park()  # a client's own: it stays here
             return answer
         credentials, self._proving = self._proving, None
         if answer.accepted:

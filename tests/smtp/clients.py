@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from types import TracebackType
 
 
 class Dialog:
-    """A connection to a server on loopback. `async with Dialog(port) as client` reads the greeting first."""
+    """A connection to a server on loopback. `async with Dialog(port) as client` reads the greeting first.
 
-    def __init__(self, port: int, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    `source`: the address to come from; all of 127.0.0.0/8 will do.
+    """
+
+    def __init__(self, port: int, *, ssl_context: ssl.SSLContext | None = None, source: str | None = None) -> None:
         self._port = port
+        self._source = source
         self._ssl = ssl_context
         self.greeting = b""
 
     async def __aenter__(self) -> Dialog:
         self.reader, self.writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, ssl=self._ssl, server_hostname="localhost" if self._ssl else None
+            "127.0.0.1",
+            self._port,
+            ssl=self._ssl,
+            server_hostname="localhost" if self._ssl else None,
+            local_addr=(self._source, 0) if self._source else None,
         )
         self.greeting = await self.reply()
         return self
@@ -60,6 +69,19 @@ class Dialog:
         if answer.startswith(b"220"):
             await self.writer.start_tls(context, server_hostname="localhost")
         return answer
+
+    async def log_in(self, login: str, secret: str, mechanism: str = "PLAIN") -> bytes:
+        """AUTH; returns the last reply, or the 334 behind which the server wants one more response."""
+        if mechanism == "LOGIN":
+            assert await self.say(b"AUTH LOGIN") == b"334 VXNlcm5hbWU6\r\n"
+            assert await self.say(b64encode(login.encode())) == b"334 UGFzc3dvcmQ6\r\n"
+            return await self.say(b64encode(secret.encode()))
+        response = {
+            "PLAIN": f"\0{login}\0{secret}",
+            "XOAUTH2": f"user={login}\1auth=Bearer {secret}\1\1",
+            "OAUTHBEARER": f"n,a={login},\1host=x\1port=25\1auth=Bearer {secret}\1\1",
+        }[mechanism]
+        return await self.say(f"AUTH {mechanism} ".encode() + b64encode(response.encode()))
 
     async def envelope(self, *recipients: bytes) -> list[bytes]:
         """EHLO, MAIL, RCPT for each, DATA. Returns the replies to RCPT and DATA."""

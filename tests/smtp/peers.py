@@ -272,10 +272,10 @@ class ScriptedUpstream:
             given = initial[0].encode() if initial else await peer.ask(b"")
             pieces = b64decode(given).decode().replace("\0", "\1").split("\1")
             if name == "PLAIN":
-                login, secret = pieces[1:]
+                _, login, secret = pieces
             else:
-                login, secret = pieces[0].removeprefix("user=").removeprefix("n,a=").removesuffix(","), pieces[1]
-                secret = secret.removeprefix("auth=Bearer ")
+                login = pieces[0].removeprefix("user=").removeprefix("n,a=").removesuffix(",")
+                (secret,) = (each.removeprefix("auth=Bearer ") for each in pieces if each.startswith("auth="))
             good = self._knows(login, secret)
             if not good and name != "PLAIN":
                 await peer.ask(OAUTH_REASON)  # RFC 7628 §3.2.3: the reasons first, then an empty response
