@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, Protocol
 
 from relay_mta import maillog
-from relay_mta.core import sasl
+from relay_mta.core import ip, sasl
 from relay_mta.core.address import listed
 from relay_mta.core.company import Company
 from relay_mta.core.envelope import Client
@@ -77,15 +77,17 @@ class Gate:
         return tuple(each for each in sasl.CARRIED if each in offered)
 
     def shared(self, client: Client) -> bool:
-        """Strangers send from where this client is, and nothing narrower is known of it."""
-        return all(each.shared for each in self._around(client))
+        """Strangers send from where this client is: the narrowest of the company's networks around it says so."""
+        around = self._around(client)
+        narrowest = max((each.network.prefixlen for each in around), default=0)
+        return not around or any(each.shared for each in around if each.network.prefixlen == narrowest)
 
     def holds(self, client: Client) -> bool:
         """The client is in one of the company's networks."""
         return bool(self._around(client))
 
     def _around(self, client: Client) -> list[ClientNetwork]:
-        address = _address(client)
+        address = ip.parsed(client.address)
         return [each for each in self.networks if address is not None and address in each.network]
 
     async def probe(self, hostname: str) -> None:
@@ -150,11 +152,3 @@ def _the_one(gates: Sequence[Gate], path: str) -> Gate | None:
         return gates[0]
     found = [gate for gate in gates if listed(path, gate.company.domains)]
     return found[0] if len(found) == 1 else None
-
-
-def _address(client: Client) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(client.address.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -1,12 +1,11 @@
 """How many clients are connected, in all and from each address, whichever listener they came to.
 
-One client must not take every place: a mail client with a broken loop, or somebody who only opens connections. An IPv6
-client has a network of addresses to itself, so there its /64 is counted (RFC 4291 §2.5.4).
+One client must not take every place: a mail client with a broken loop, or somebody who only opens connections.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from relay_mta.core.ip import household
 
 
 class Census:
@@ -25,7 +24,7 @@ class Census:
 
     def enter(self, address: str) -> bool:
         """Take a place for a client at an IP address; False, and nothing is taken, if there is none left for it."""
-        key = _client(address)
+        key = household(address)
         if self._all >= self.total or self._of.get(key, 0) >= self.per_client:
             return False
         self._all += 1
@@ -34,20 +33,10 @@ class Census:
 
     def leave(self, address: str) -> None:
         """Give back a place that `enter` took."""
-        key = _client(address)
+        key = household(address)
         left = self._of[key] - 1
         self._all -= 1
         if left:
             self._of[key] = left
         else:
             del self._of[key]
-
-
-def _client(address: str) -> str:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(IPv6Address(int(parsed) >> 64 << 64))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

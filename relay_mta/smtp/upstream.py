@@ -18,12 +18,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
 import aiosmtplib
 
+from relay_mta.core import ip
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
 from relay_mta.core.ports import Chunks
@@ -152,7 +153,7 @@ class SmtpUpstream:
         if not connection.supports_extension("xclient"):
             raise UpstreamError(f"{self.name}: XCLIENT is configured and not offered to us")
         offered = connection.esmtp_extensions["xclient"].upper().split()
-        address = _address(client.address)
+        address = ip.parsed(client.address)
         said = {
             "NAME": "[UNAVAILABLE]",
             "ADDR": "[UNAVAILABLE]" if address is None else f"IPV6:{address}" if address.version == 6 else str(address),
@@ -214,21 +215,12 @@ class SmtpSession:
 
 def _proxy_line(client: Client, place: Sequence[object]) -> bytes:
     """The PROXY protocol, version 1. Both addresses are of one family in it: an IPv4 one is mapped where need be."""
-    source, target = _address(client.address), _address(str(place[0]))
+    source, target = ip.parsed(client.address), ip.parsed(str(place[0]))
     if source is None or target is None:
         return b"PROXY UNKNOWN\r\n"
     if source.version != target.version:
         source, target = _mapped(source), _mapped(target)
     return f"PROXY TCP{source.version} {source} {target} {client.port} {place[1]}\r\n".encode()
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IP address without its zone, which says something on one machine only; a mapped IPv4 one as what it is."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
