@@ -14,6 +14,7 @@ from relay_mta import maillog
 from relay_mta.core import keys
 from relay_mta.core.envelope import Client, Envelope, Recipient
 from relay_mta.core.errors import LoginError, RelayError, UpstreamBusyError, UpstreamError
+from relay_mta.core.ip import household
 from relay_mta.core.lockout import Lockout
 from relay_mta.core.reply import (
     AUTH_OK,
@@ -84,7 +85,7 @@ class RelayConversation:
     def extensions(self) -> tuple[str, ...]:
         """What the upstreams of the companies that this may be all offer, and we can carry."""
         found = common_extensions(self._possible, self._relay.max_size)
-        self._offered = frozenset(found)
+        self._offered = frozenset((*found, "AUTH") if self.mechanisms() else found)
         return tuple(f"{name} {value}".rstrip() for name, value in found.items())
 
     def mechanisms(self) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ class RelayConversation:
         company = gate.company.id if gate else "-"
         secret = self._relay.setting(company if gate else self._relay.gates[0].company.id).secret
         login = keys.login_key(secret, company, credentials.login, credentials.secret)
-        self._attempt = (login, client.address.encode())
+        self._attempt = (login, household(client.address).encode())
         now = time.monotonic()
         if self._relay.logins.left(login, now) or self._relay.clients.left(self._attempt[1], now):
             # Not told apart from a refusal of the upstream's: a guesser learns nothing from it.
