@@ -1,7 +1,8 @@
 """The upstream side of one client session: commands as the client gave them, on a session that is reopened when lost.
 
-Addresses and parameters go up verbatim; only SIZE is raised by the room that a spliced block needs. Raises
-`UpstreamError` where nothing can have been delivered, `OutcomeUnknownError` where something may have been.
+Addresses and parameters go up verbatim; only SIZE is raised by the room that a spliced block needs, and AUTH= is kept
+back from an upstream without AUTH. Raises `UpstreamError` where nothing can have been delivered, `OutcomeUnknownError`
+where something may have been.
 """
 
 from __future__ import annotations
@@ -189,8 +190,11 @@ class Line:
             return LACKING
         # Behind a refusal, too: some servers keep what they refused until a RSET.
         self.busy, self._fit = True, False
-        sized = _sized(params, session.extensions.get("SIZE"))
-        return await session.command(_line("MAIL FROM", reverse_path, sized))
+        given = _sized(params, session.extensions.get("SIZE"))
+        if "AUTH" in self.offered and "AUTH" not in session.extensions:
+            # RFC 4954 §5: it goes on only where it is known.
+            given = [each for each in given if each.partition("=")[0].upper() != "AUTH"]
+        return await session.command(_line("MAIL FROM", reverse_path, given))
 
 
 async def _decided(session: UpstreamSession, credentials: Credentials) -> Reply:
