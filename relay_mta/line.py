@@ -63,7 +63,7 @@ class Line:
 
     async def _proved(self, answer: Reply) -> Reply:
         if answer.intermediate:
-            await self._alive_session().park()  # a client's own: it stays here
+            await self._alive_session().park(share=False)  # a client's own: it stays here
             return answer
         credentials, self._proving = self._proving, None
         if answer.accepted:
