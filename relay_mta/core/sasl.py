@@ -28,7 +28,7 @@ PASSWORDS: tuple[Mechanism, ...] = ("PLAIN", "LOGIN")
 MAX_RESPONSE = 12288
 """Octets of a base64 response with its CRLF (RFC 4954 §4)."""
 
-_GS2_LOGIN = re.compile(rb"n,a=([^,\x01]+),")
+_GS2_LOGIN = re.compile(rb"\A[ny],a=([^,\x01]+),\x01")
 _USER = re.compile(rb"(?:\A|\x01)user=([^\x01]*)\x01")
 _BEARER = re.compile(rb"\x01auth=(Bearer [^\x01]+)\x01", re.IGNORECASE)
 
@@ -76,6 +76,8 @@ def read(mechanism: Mechanism, response: bytes, *, initial: bool) -> Credentials
         if named is None or not named[1] or token is None:
             return None
         login, secret = named[1], token[1]
+        if mechanism == "OAUTHBEARER":  # RFC 5801 §4: what a comma and an equals sign become in a GS2 header
+            login = login.replace(b"=2C", b",").replace(b"=3D", b"=")
     return Credentials(mechanism, login.decode("utf-8", "surrogateescape"), secret, response, initial)
 
 

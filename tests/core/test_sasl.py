@@ -176,10 +176,30 @@ def test_tokens_as_clients_send_them(mechanism: Mechanism, response: bytes, logi
         ("OAUTHBEARER", b"n,a=,\x01auth=Bearer x\x01\x01"),
         ("OAUTHBEARER", b"n,a=a,\x01\x01"),
         ("OAUTHBEARER", b"user=a\x01auth=Bearer x\x01\x01"),
+        ("OAUTHBEARER", b"p=tls-unique,a=a,\x01auth=Bearer x\x01\x01"),  # there is no channel to bind to
     ],
 )
 def test_a_malformed_token_is_none(mechanism: Mechanism, response: bytes) -> None:
     assert read(mechanism, response, initial=True) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "login"),
+    [
+        (b"n,a=a=3Db=2Cc@acme.test,", "a=b,c@acme.test"),
+        (b"n,a=a=3D2C,", "a=2C"),
+        (b"n,a=a=b@acme.test,", "a=b@acme.test"),  # not as it should be, but no other login can be meant
+        (b"y,a=a@acme.test,", "a@acme.test"),
+    ],
+)
+def test_an_oauthbearer_login_is_read_as_gs2_writes_it(header: bytes, login: str) -> None:
+    got = read("OAUTHBEARER", header + b"\x01auth=Bearer x\x01\x01", initial=True)
+    assert got is not None and got.login == login
+
+
+def test_an_oauthbearer_login_stands_in_the_header_alone() -> None:
+    """An upstream reads the header; a login from elsewhere would name another company, and be counted as another."""
+    assert read("OAUTHBEARER", b"n,,\x01x=n,a=a@acme.test,\x01auth=Bearer x\x01\x01", initial=True) is None
 
 
 @given(st.sampled_from(SINGLE), st.binary(max_size=200) | st.lists(st.sampled_from(
