@@ -110,7 +110,8 @@ def dialog(credentials: Credentials) -> Generator[bytes, Reply, Reply]:
     if credentials.initial and len(responses) == 1:
         # RFC 4954 §4: an initial response of no octets is "=".
         answer = yield b"AUTH " + mechanism + b" " + (encoded(responses[0]) or b"=")
-        if answer.code != 334 or credentials.mechanism != "PLAIN":
+        # A 334 without text asks for what was said already; one with text has the reasons for a refused token.
+        if answer.code != 334 or (credentials.mechanism != "PLAIN" and answer.lines[0].strip()):
             return answer
     else:
         answer = yield b"AUTH " + mechanism

@@ -247,6 +247,15 @@ def test_a_server_that_ignores_an_initial_response_gets_it_again() -> None:
     assert driven(plain("tim", b"x"), GO_ON, NO)[1] == NO
 
 
+@pytest.mark.parametrize("asked", [GO_ON, Reply(334, (b" ",))])
+def test_a_server_that_ignores_an_initial_token_gets_it_again(asked: Reply) -> None:
+    """A client that gave its token already would take the bare 334 for reasons, and give up."""
+    made = xoauth2("hr@acme.test", "ya29")
+    (first, second), answer = driven(made, asked, OK)
+    assert first == b"AUTH XOAUTH2 " + second and answer == OK
+    assert driven(made, asked, REASONS)[1] == REASONS
+
+
 def test_login_takes_the_challenges_in_their_order_and_not_by_their_words() -> None:
     made = Credentials("LOGIN", "tim", b"secret", initial=False)
     for first, second in ((USERNAME, PASSWORD), (GO_ON, GO_ON), (Reply(334, (b"not base64",)), PASSWORD)):
