@@ -27,6 +27,8 @@ PASSWORDS: tuple[Mechanism, ...] = ("PLAIN", "LOGIN")
 
 MAX_RESPONSE = 12288
 """Octets of a base64 response with its CRLF (RFC 4954 §4)."""
+MAX_COMMAND = 512
+"""Octets of a command line with its CRLF (RFC 5321 §4.5.3.1.4), which AUTH with an initial response is, too."""
 
 _GS2_LOGIN = re.compile(rb"\A[ny],a=([^,\x01]+),\x01")
 _USER = re.compile(rb"(?:\A|\x01)user=([^\x01]*)\x01")
@@ -36,7 +38,7 @@ _BEARER = re.compile(rb"\x01auth=(Bearer [^\x01]+)\x01", re.IGNORECASE)
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A login and its proof. `secret`: a password or an OAuth token; `response`: the client's response, decoded, where
-    it is a single one (not LOGIN, not CRAM-MD5); `initial`: it stood on the AUTH line itself.
+    it is a single one (not LOGIN, not CRAM-MD5); `initial`: it stood on the AUTH line itself, and may again.
 
     Neither `secret` nor `response` stands in its repr.
     """
@@ -107,9 +109,10 @@ def dialog(credentials: Credentials) -> Generator[bytes, Reply, Reply]:
         responses = (credentials.login.encode("utf-8", "surrogateescape"), credentials.secret)
     else:
         responses = (credentials.response,)
-    if credentials.initial and len(responses) == 1:
-        # RFC 4954 §4: an initial response of no octets is "=".
-        answer = yield b"AUTH " + mechanism + b" " + (encoded(responses[0]) or b"=")
+    # RFC 4954 §4: an initial response of no octets is "="; one that makes the line too long has to wait for its 334.
+    line = b"AUTH " + mechanism + b" " + (encoded(responses[0]) or b"=")
+    if credentials.initial and len(responses) == 1 and len(line) + 2 <= MAX_COMMAND:
+        answer = yield line
         # A 334 without text asks for what was said already; one with text has the reasons for a refused token.
         if answer.code != 334 or (credentials.mechanism != "PLAIN" and answer.lines[0].strip()):
             return answer

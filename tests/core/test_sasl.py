@@ -274,6 +274,22 @@ def test_a_token_in_one_go() -> None:
     assert decoded(line.removeprefix(b"AUTH XOAUTH2 ")) == b"user=hr@acme.test\x01auth=Bearer ya29\x01\x01"
 
 
+@pytest.mark.parametrize("length", [300, 310, 311, 312, 313, 314, 315, 400, 3000, 9000])
+def test_a_long_token_waits_for_its_334(length: int) -> None:
+    """Servers cut a command line that is longer than they need to take, and a token of Microsoft's has 2,000 bytes."""
+    made = xoauth2("hr@acme.test", "x" * length)
+    steps = dialog(made)
+    first = next(steps)
+    assert len(first) + 2 <= 512
+    if first == b"AUTH XOAUTH2":
+        assert len(first) + 1 + len(encoded(made.response)) + 2 > 512
+        assert steps.send(GO_ON) == encoded(made.response)
+    else:
+        assert decoded(first.removeprefix(b"AUTH XOAUTH2 ")) == made.response
+    with pytest.raises(StopIteration):
+        steps.send(OK)
+
+
 def test_the_reasons_for_a_refused_token_are_handed_on() -> None:
     """They are the client's to read, who then says something to hear the refusal itself (RFC 7628 §3.2.3)."""
     for initial in (True, False):
