@@ -179,7 +179,8 @@ class Introduction(Connection):
         elif answer.refused:
             self._failures += 1
             if self._failures > 1:
-                await asyncio.sleep(self._limits.auth_pause * 2 ** (self._failures - 2))
+                pause = self._limits.auth_pause * 2.0 ** (self._failures - 2)
+                await asyncio.sleep(min(pause, self._limits.auth_longest))
             if self._failures >= self._limits.auth_failures:
                 await self._send(answer)
                 answer = TOO_MANY_FAILURES

@@ -32,6 +32,8 @@ class Limits:
     auth_failures: int = 3
     """Refused logins in one session: a person mistypes, a guesser goes on."""
     auth_pause: float = 1.0
-    """Before the reply to the second refused login of a session; twice as long before the next."""
+    """Before the reply to the second refused login of a session; twice as long before the next …"""
+    auth_longest: float = 30.0
+    """… up to this: a client that has left keeps its place for so long."""
     reserve: int = 64 * 1024
     """Taken from the memory budget at DATA when the client declared no SIZE."""

@@ -509,6 +509,18 @@ async def test_every_refusal_takes_longer_than_the_one_before_and_the_last_one_e
     assert len(front.logins) == 4
 
 
+async def test_no_refusal_waits_for_ever() -> None:
+    """Doubled without end, the twentieth pause is three days, and a client that has left keeps its place so long."""
+    front = everything(replies={"auth": AUTH_REFUSED})
+    limits = Limits(auth_pause=0.02, auth_longest=0.04, auth_failures=20)
+    async with stand(front, auth_in_clear=True, limits=limits) as it:
+        async with Dialog(it.port) as client:
+            await client.ehlo()
+            await client.send((b"AUTH PLAIN " + PLAIN + b"\r\n") * 20)
+        await until(lambda: it.listener.sessions == 0)
+    assert Limits().auth_longest <= 60  # a client gives up on a reply after a few minutes (RFC 5321 §4.5.3.2)
+
+
 async def test_three_refusals_end_a_session_by_default() -> None:
     front = everything(replies={"auth": AUTH_REFUSED})
     async with door(front, limits=Limits(auth_pause=0.0)) as (_, client):
