@@ -35,7 +35,7 @@ async def exchange(argument: str, offered: Sequence[str], ask: Ask) -> Credentia
         return BAD_ARGUMENT
     # RFC 4422 §3.1: upper case; .NET's client and others write "auth plain", and no server minds.
     mechanism: Mechanism | None = next((each for each in sasl.CARRIED if each == name.upper()), None)
-    if mechanism is None or mechanism not in offered:
+    if not name.isascii() or mechanism is None or mechanism not in offered:
         return UNKNOWN_MECHANISM
     first = words[0].encode("utf-8", "surrogateescape") if words else None
     if mechanism == "LOGIN":
