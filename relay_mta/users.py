@@ -23,7 +23,7 @@ AT_ONCE = 2
 LONGEST = 1024
 """Bytes of a password: a hash costs no more for a longer one, but somebody has to send it."""
 
-_LOGIN = re.compile(r"[^\s:\x00-\x20\x7f]{1,255}")
+_LOGIN = re.compile(r"(?!#)[^\s:\x00-\x20\x7f]{1,255}")
 _hasher = PasswordHasher()
 
 
@@ -92,7 +92,10 @@ def hashed(password: str) -> str:
 def checked_login(login: str) -> str:
     """A login as it is kept. Raises `RelayError`."""
     if not _LOGIN.fullmatch(login):
-        raise RelayError("a login has 1 to 255 characters without blanks and colons, such as hr@acme.example.jp")
+        raise RelayError(
+            "a login has 1 to 255 characters without blanks and colons, the first of them not #, "
+            "such as hr@acme.example.jp"
+        )
     return login.lower()
 
 

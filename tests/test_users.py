@@ -182,8 +182,16 @@ def test_a_login_is_kept_in_lower_case(given: str, kept: str) -> None:
     "login", ["", " ", "a b", "a:b", "a\n", "a\0", "a\tb", "a\x7f", "x\u2028y", "\u3000", "a" * 256]
 )
 def test_what_cannot_be_a_login(login: str) -> None:
-    with pytest.raises(RelayError, match="a login has 1 to 255 characters without blanks and colons, such as"):
+    with pytest.raises(RelayError, match="a login has 1 to 255 characters without blanks and colons, the first of"):
         checked_login(login)
+
+
+def test_a_login_never_looks_like_a_comment() -> None:
+    """It was written into the file and was not there when that was read again."""
+    for login in ("#", "#hr", "#hr@acme.example.jp"):
+        with pytest.raises(RelayError, match="the first of them not #"):
+            checked_login(login)
+    assert checked_login("hr#1") == "hr#1"
 
 
 def test_a_hash_is_argon2s_salted_and_not_the_password() -> None:
