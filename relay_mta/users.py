@@ -34,7 +34,7 @@ class UsersError(ProblemsError):
 def read(path: Path) -> dict[str, str]:
     """Logins, in lower case, with their hashes; empty if there is no such file. Raises `UsersError`, `RelayError`."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError:
@@ -43,10 +43,10 @@ def read(path: Path) -> dict[str, str]:
         raise RelayError(f"{path}: cannot be read: {error.strerror or error}") from None
     found: dict[str, str] = {}
     problems = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # lines as an editor counts them
         if not line.strip() or line.startswith("#"):
             continue
-        login, _, hashed = line.partition(":")
+        login, _, hashed = line.rstrip().partition(":")
         if not _LOGIN.fullmatch(login) or not hashed.startswith("$argon2"):
             problems.append(Problem(str(path), "is not login:hash; `relay-mta users` writes such lines", number))
         elif login.lower() in found:

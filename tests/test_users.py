@@ -49,6 +49,17 @@ def test_what_may_stand_in_it(path: Path) -> None:
     assert read(path) == {"hr@acme.example.jp": HASH, "採用": OTHER}
 
 
+def test_a_file_that_went_through_an_editor(path: Path) -> None:
+    """A byte order mark belonged to the first login, and a blank at a line's end to its hash: nobody got in."""
+    path.write_bytes(f"\ufeffhr:{HASH}  \r\nsales:{OTHER}\t\r\n".encode())
+    assert read(path) == {"hr": HASH, "sales": OTHER}
+
+
+def test_a_lines_number_is_what_an_editor_shows(path: Path) -> None:
+    content = f"# one\x0c\x85\u2028still one\nhr:{HASH}\nnonsense\n".encode()
+    assert [line.partition(" ")[0] for line in problems(path, content)] == ["users-acme:3:"]
+
+
 logins = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters=":"), min_size=1)
 
 
