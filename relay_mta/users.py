@@ -24,6 +24,7 @@ LONGEST = 1024
 """Bytes of a password: a hash costs no more for a longer one, but somebody has to send it."""
 
 _LOGIN = re.compile(r"(?!#)[^\s:\x00-\x20\x7f]{1,255}")
+_HASH = re.compile(r"\$argon2(?:id|i|d)(?:\$v=\d+)?\$m=\d+,t=\d+,p=\d+(?:\$[A-Za-z0-9+/]{11,}){2}", re.ASCII)
 _hasher = PasswordHasher()
 
 
@@ -47,7 +48,7 @@ def read(path: Path) -> dict[str, str]:
         if not line.strip() or line.startswith("#"):
             continue
         login, _, hashed = line.rstrip().partition(":")
-        if not _LOGIN.fullmatch(login) or not hashed.startswith("$argon2"):
+        if not _LOGIN.fullmatch(login) or not _HASH.fullmatch(hashed):
             problems.append(Problem(str(path), "is not login:hash; `relay-mta users` writes such lines", number))
         elif login.lower() in found:
             problems.append(Problem(str(path), "names a login a second time; take one of them out", number))

@@ -60,6 +60,35 @@ def test_a_lines_number_is_what_an_editor_shows(path: Path) -> None:
     assert [line.partition(" ")[0] for line in problems(path, content)] == ["users-acme:3:"]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "$argon2",
+        "$argon2id$",
+        "$argon2x" + HASH[9:],
+        HASH[:40],
+        HASH.rpartition("$")[0],
+        HASH + "$",
+        HASH + "é",
+        HASH + "=",
+        HASH + ":x",
+        HASH * 2,
+        "$argon2id" + HASH,
+        HASH.replace("m=8", "m=８"),
+        HASH.replace("m=8", "n=8"),
+    ],
+)
+def test_a_broken_hash_is_named_and_not_only_never_right(path: Path, broken: str) -> None:
+    """A user with such a line was refused, for ever and at once, and nobody was told why."""
+    assert len(problems(path, f"hr:{broken}\n".encode())) == 1
+
+
+@pytest.mark.parametrize("old", ["$argon2i$m=512,t=2,p=2$c29tZXNhbHQ$2Svl8gb6vgI", "$argon2d" + HASH[9:]])
+def test_hashes_of_other_argon2s_are_read(path: Path, old: str) -> None:
+    path.write_text(f"hr:{old}\n")
+    assert read(path) == {"hr": old}
+
+
 logins = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters=":"), min_size=1)
 
 
