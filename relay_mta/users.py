@@ -61,21 +61,22 @@ def read(path: Path) -> dict[str, str]:
 
 def write(path: Path, users: Mapping[str, str]) -> None:
     """Replace the file. Raises `RelayError`."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     text = "".join(f"{login}:{users[login]}\n" for login in sorted(users))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(os.path.realpath(path))  # a link stays one
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.exists():  # whoever reads it today may read it tomorrow: the relay runs as a user of its own
-                status = path.stat()
+            if target.exists():  # whoever reads it today may read it tomorrow: the relay runs as a user of its own
+                status = target.stat()
                 os.chmod(beside, status.st_mode & 0o777)
                 os.chown(beside, status.st_uid, status.st_gid)
-            os.replace(beside, path)
+            os.replace(beside, target)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise

@@ -166,6 +166,21 @@ def test_an_old_file_keeps_its_mode_and_owner(path: Path, kept: int) -> None:
     assert read(path) == {"hr": HASH}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_a_link(tmp_path: Path, path: Path, there: bool) -> None:
+    """The file was put in the link's place, and whatever else looked at the real one saw the old users for ever."""
+    real = tmp_path / "real" / "users"
+    real.parent.mkdir()
+    if there:
+        write(real, {"hr": HASH})
+        real.chmod(0o640)
+    path.symlink_to("real/users")
+    write(path, {"sales": OTHER})
+    assert path.is_symlink() and read(real) == {"sales": OTHER}
+    assert mode(real) == (0o640 if there else 0o600)
+    assert [each.name for each in real.parent.iterdir()] == ["users"]
+
+
 def test_whoever_reads_meanwhile_sees_the_old_file_or_the_new_one(path: Path) -> None:
     """A thousand times, by another thread: never half of it, never none."""
     states = [{"hr": HASH}, {f"user{n}": OTHER for n in range(200)}]
