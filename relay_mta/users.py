@@ -23,7 +23,7 @@ AT_ONCE = 2
 LONGEST = 1024
 """Bytes of a password: a hash costs no more for a longer one, but somebody has to send it."""
 
-_LOGIN = re.compile(r"(?!#)[^\s:\x00-\x20\x7f]{1,255}")
+_LOGIN = re.compile(r"(?!#)[^\s:\x00-\x20\x7f\ud800-\udfff]{1,255}")
 _HASH = re.compile(r"\$argon2(?:id|i|d)(?:\$v=\d+)?\$m=\d+,t=\d+,p=\d+(?:\$[A-Za-z0-9+/]{11,}){2}", re.ASCII)
 _hasher = PasswordHasher()
 
@@ -86,7 +86,11 @@ def write(path: Path, users: Mapping[str, str]) -> None:
 
 def hashed(password: str) -> str:
     """A new hash of a password. Raises `RelayError` for one that cannot be."""
-    if not password or len(password.encode()) > LONGEST or "\0" in password:
+    try:
+        size = len(password.encode())
+    except UnicodeEncodeError:
+        raise RelayError("the password is not UTF-8, in which mail clients send it") from None
+    if not password or size > LONGEST or "\0" in password:
         raise RelayError(f"a password has 1 to {LONGEST} bytes and no NUL")
     return _hasher.hash(password)
 

@@ -234,7 +234,7 @@ def test_a_login_is_kept_in_lower_case(given: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "login", ["", " ", "a b", "a:b", "a\n", "a\0", "a\tb", "a\x7f", "x\u2028y", "\u3000", "a" * 256]
+    "login", ["", " ", "a b", "a:b", "a\n", "a\0", "a\tb", "a\x7f", "x\u2028y", "\u3000", "a" * 256, "\udce9"]
 )
 def test_what_cannot_be_a_login(login: str) -> None:
     with pytest.raises(RelayError, match="a login has 1 to 255 characters without blanks and colons, the first of"):
@@ -258,6 +258,8 @@ def test_a_hash_is_argon2s_salted_and_not_the_password() -> None:
 def test_a_password_that_cannot_be(password: str) -> None:
     with pytest.raises(RelayError, match=f"a password has 1 to {LONGEST} bytes and no NUL"):
         hashed(password)
+    with pytest.raises(RelayError, match="the password is not UTF-8"):
+        hashed("caf\udce9")
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------

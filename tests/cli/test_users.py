@@ -179,6 +179,16 @@ async def test_by_a_real_pipe(config: Path) -> None:
     assert await UserFile(config.parent / "users-acme").verify("hr@acme.example.jp", "ひみつ".encode())
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_is_not_utf8_is_one_line_and_no_error_of_ours(config: Path, locale: str) -> None:
+    for name, typed in ((b"caf\xe9", b"canary\n"), (b"hr", b"caf\xe9\n")):
+        done = real(config, "add", "acme", name, typed=typed, LC_ALL=locale)
+        assert done.returncode == 1 and done.stderr.count(b"\n") == 1
+        assert done.stderr.startswith(b"relay-mta: ") and b"internal error" not in done.stderr
+        assert (b"the password is not UTF-8" if name == b"hr" else b"a login has 1 to 255 characters") in done.stderr
+    assert not (config.parent / "users-acme").exists()
+
+
 def test_a_password_is_asked_for_twice_on_a_terminal_and_not_shown(config: Path) -> None:
     import pty
 
