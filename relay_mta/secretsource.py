@@ -34,7 +34,7 @@ class SecretSource:
             place = str(path)
             try:
                 with path.open("rb") as file:
-                    value = file.read(MAX_SECRET + 1)
+                    value = file.read(MAX_SECRET + len(b"\r\n") + 1)
             except OSError as error:
                 raise RelayError(f"{place}: the secret cannot be read: {error.strerror or error}") from None
         value = value.removesuffix(b"\n").removesuffix(b"\r")

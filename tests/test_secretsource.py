@@ -88,6 +88,13 @@ def test_the_longest_one_is_read_whole_and_no_longer_one_in_part(kept: Kept, end
         assert kept.complaint() == f"{PLACES[kept.kind]}: too long for a secret"
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\n\n"])
+def test_a_line_end_in_the_last_place_is_not_the_end(kept: Kept, end: bytes) -> None:
+    """What stood behind it was left out without a word."""
+    kept.put(b"x" * (MAX_SECRET + 1 - len(end)) + end + b"more")
+    assert kept.complaint() == f"{PLACES[kept.kind]}: too long for a secret"
+
+
 def test_an_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(RelayError, match="/dev/zero: too long for a secret"):
         SecretSource("file", "/dev/zero").read()
