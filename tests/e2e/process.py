@@ -84,10 +84,15 @@ def relay_mta(*arguments: str, cwd: Path, seconds: float = 60.0) -> subprocess.C
 
 
 class Relay:
-    """One relay and its folder: config.toml, data_dir, log. May be started, stopped and killed many times."""
+    """One relay and its folder: config.toml, data_dir, log. May be started, stopped and killed many times. `files`: how
+    many file descriptors it may have, if not as many as we."""
 
-    def __init__(self, folder: Path, config: str = BASE_CONFIG, *, upstream_port: int) -> None:
+    def __init__(
+        self, folder: Path, config: str = BASE_CONFIG, *, upstream_port: int, files: int | None = None
+    ) -> None:
         self.folder = folder
+        # sh sets the hard limit, too: the relay takes all that it may have. exec: the process stays ours to signal.
+        self.limited = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
         self.smtp_port = free_port()
         self.web_port = free_port()
         self.upstream_port = upstream_port
@@ -106,7 +111,7 @@ class Relay:
         """Start it and wait until it greets; fails with its own words if it ends instead."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relay_mta", "serve", "--config", str(self.config)],
+                [*self.limited, sys.executable, "-m", "relay_mta", "serve", "--config", str(self.config)],
                 cwd=self.folder, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
