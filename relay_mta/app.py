@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
+import math
 import resource
 import secrets
 import signal
@@ -44,6 +47,9 @@ COMPACT_SECONDS = 24 * 3600.0
 
 CERTIFICATE_SECONDS = 10.0
 """How often the listeners' certificate files are looked at."""
+
+SPARE_FILES = 32
+"""File descriptors that are neither a client's nor an upstream's: the ledger, the web, listeners, the event loop."""
 
 PROBE_SECONDS = 300.0
 """How often each upstream is asked what it offers, should no mail have asked it in the meantime."""
@@ -166,7 +172,7 @@ class App:
 
         relay = Relay(gates, setting_of, max_size=config.max_size)
         budget = Budget(config.memory_budget)
-        census = Census(config.max_connections, config.max_connections_per_client)
+        census = Census(_places(config), config.max_connections_per_client)
         for listener in config.listeners:
             self._listeners.append(await self._listen(listener, relay, budget, census))
         for chore in (self._probe(gates), self._compact(ledger), rulebook.watch(), self._look_at_certificates()):
@@ -285,6 +291,18 @@ class App:
         }
 
 
+def _places(config: Config) -> int:
+    """How many clients there can be: as configured, or as many as there are file descriptors for. Past these the system
+    refuses connections, over and over, before anybody could say 421 to them."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    others = SPARE_FILES + sum(each.upstream.max_connections for each in config.companies)
+    if allowed == resource.RLIM_INFINITY or config.max_connections <= allowed - others:
+        return config.max_connections
+    places = max(1, min(config.max_connections, allowed - others, allowed // 2))
+    maillog.few_files(allowed=allowed, places=places, wanted=config.max_connections)
+    return places
+
+
 def _proof(each: CompanyConfig) -> Proof | None:
     return Proof(each.proof.header, each.proof.value.read().strip()) if each.proof is not None else None
 
@@ -339,9 +357,13 @@ async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, ended.set)
+    loop.set_exception_handler(_Unheard())
     app = App(config)
     loop.add_signal_handler(signal.SIGHUP, app.reload)
     await app.start()
+    # The rules are some 75,000 objects that stay: no collection has to look at them while a mail waits.
+    gc.collect()
+    gc.freeze()
     systemd.notify("READY=1")
     alive = asyncio.create_task(_say_alive())
     await ended.wait()
@@ -350,6 +372,23 @@ async def _serve(config: Config) -> int:
     maillog.stopped(aborted=await app.stop())
     await _end(alive)
     return 0
+
+
+class _Unheard:
+    """What the event loop has to say of errors that nobody caught; its own words might quote anything, and it says a
+    thousand times a second that it cannot accept a connection."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            if loop.time() - self._last >= 60.0:
+                self._last = loop.time()
+                maillog.out_of_files()
+        elif isinstance(error, BaseException):
+            maillog.defect(error)
 
 
 async def _say_alive() -> None:

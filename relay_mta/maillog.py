@@ -69,6 +69,16 @@ def rules_refused(*, first: str, count: int, rules: str) -> None:
     _log.error("rules-refused", problem=first, problems=count, rules=rules)
 
 
+def few_files(*, allowed: int, places: int, wanted: int) -> None:
+    """The system allows fewer files than `max_connections` needs; `places` clients can be served at once."""
+    _log.warning("few-files", allowed=allowed, places=places, max_connections=wanted)
+
+
+def out_of_files() -> None:
+    """The system has no file descriptor for a client that wants to connect; said once a minute while it lasts."""
+    _log.error("out-of-files")
+
+
 def certificate_renewed(*, listener: str) -> None:
     """A listener's certificate files have changed and are in use."""
     _log.info("certificate-renewed", listener=listener)

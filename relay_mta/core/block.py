@@ -303,7 +303,7 @@ def _columns(character: str) -> int:
 
 def _wrap(line: str) -> Iterator[str]:
     """The line in pieces of at most `WIDTH` columns, broken at a blank or between wide characters; URLs stay whole."""
-    while "://" not in line:
+    while "://" not in line and 2 * len(line) > WIDTH:  # no character has more than two columns
         width, best, best_next = 0, 0, 0
         for index, character in enumerate(line):
             if index and character != " " and _breakable(line[index - 1], character):

@@ -32,6 +32,10 @@ Tls = Literal["none", "starttls", "implicit"]
 READ_AHEAD = 64 * 1024
 """The stream reader's limit: it stops reading from a client at twice this, and mail comes in pieces of about this."""
 
+_TLS_BUFFER = bytearray(256 * 1024)
+"""What asyncio's TLS reads into, `SSLProtocol.max_size` long. It is used within one callback only, and a loop runs one
+callback at a time, so that all sessions can share one instead of keeping such a piece of memory each."""
+
 CLIENT_GONE = (asyncio.IncompleteReadError, OSError)
 """What reading from a client that is gone raises."""
 
@@ -189,6 +193,8 @@ class Connection(SMTP):
         except OSError:  # a bad handshake (ssl.SSLError is one), a time-out, or the client left
             self.abort()
             return
+        tls = self._writer.transport._ssl_protocol  # type: ignore[attr-defined]  # private, held by the contract test
+        tls._ssl_buffer, tls._ssl_buffer_view = _TLS_BUFFER, memoryview(_TLS_BUFFER)
         self.transport = self._writer.transport
         self._reader._transport = self._writer.transport  # type: ignore[attr-defined]  # as aiosmtpd does
         self._client = replace(self._client, helo="", esmtp=True, tls=True, authenticated=False)

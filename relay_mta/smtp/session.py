@@ -94,6 +94,9 @@ class Session(Introduction):
                 if counted:
                     census.leave(address)
                 self._listener.sessions.pop(self, None)
+                # Tables of our own methods: without them the session is gone now, and not at some collection.
+                self._smtp_methods.clear()
+                self._auth_methods.clear()
 
     async def _converse(self) -> None:
         if self._listener.tls == "implicit" and self._listener.ssl_context is not None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import pytest
 from aiosmtpd.smtp import SMTP
 
+from relay_mta.smtp import connection
 from relay_mta.smtp.connection import Connection
 from relay_mta.smtp.introduction import Introduction
 from relay_mta.smtp.session import Session
@@ -88,3 +89,15 @@ def test_size_limits_are_shared_by_the_class() -> None:
     """The reason for `command_size_limits` of our own."""
     assert isinstance(SMTP.command_size_limits, dict)
     assert "self.command_size_limits.clear()" in inspect.getsource(SMTP.__init__)
+
+
+def test_the_buffer_of_tls_is_used_within_one_callback() -> None:
+    """The reason why one may serve all sessions, and why it has to be so long."""
+    from asyncio import sslproto
+
+    protocol = sslproto.SSLProtocol
+    assert protocol.max_size == len(connection._TLS_BUFFER) == 256 * 1024
+    fill = inspect.getsource(protocol.get_buffer)
+    assert "len(self._ssl_buffer) < want" in fill and "return self._ssl_buffer_view" in fill
+    assert "self._incoming.write(self._ssl_buffer_view[:nbytes])" in inspect.getsource(protocol.buffer_updated)
+    assert "_ssl_buffer" not in inspect.getsource(protocol._do_read)

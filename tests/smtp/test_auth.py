@@ -212,7 +212,7 @@ async def test_a_login(lines: list[bytes], replies: list[bytes], login: Credenti
         ([b"AUTH PLAIN", b"="], [b"334", b"501 5.5.2"]),
         ([b"AUTH PLAIN", b"* "], [b"334", b"501 5.5.2"]),
         ([b"AUTH PLAIN", b"tim canary"], [b"334", b"501 5.5.2"]),
-        ([b"AUTH PLAIN", PLAIN + b"\r"], [b"334", b"501 5.5.2"]),
+        ([b"AUTH PLAIN", PLAIN + b"\rx"], [b"334", b"501 5.5.2"]),
         ([b"AUTH PLAIN", b"\0" + PLAIN], [b"334", b"501 5.5.2"]),
         ([b"AUTH LOGIN", b"*"], [USERNAME, b"501 5.7.0"]),
         ([b"AUTH LOGIN", TIM, b"*"], [USERNAME, PASSWORD, b"501 5.7.0"]),
