@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,13 +20,14 @@ from tests.differential.client import Transcript, hold
 from tests.differential.dialog import Dialog, of, read, topics
 from tests.differential.mails import sorted_out
 from tests.e2e.process import BASE_CONFIG, Relay
-from tests.e2e.test_real_postfix import Postfix
+from tests.peers.postfix import Postfix
 
 AT_ONCE = 16
 STRANGER = "127.16.255.1"
 """A client's address that belongs to no dialog."""
 
 _MAIN_CF = """\
+smtpd_tls_security_level = none
 message_size_limit = 1000000
 smtputf8_enable = yes
 smtpd_forbid_bare_newline = normalize
@@ -94,7 +94,7 @@ def run() -> list[Pair]:
             ]
             said = [tuple(task.result() for task in both) for both in tasks]
         _wait_for_empty_queues(postfix)
-        arrived, strays = sorted_out(postfix._maildir())
+        arrived, strays = sorted_out(postfix.as_delivered())
         assert not strays, strays
         assert relay.process is not None and relay.process.poll() is None, relay.said()
     pairs = [Pair(THE_OFFER, *(Told(_normal(offer, ()), ()) for offer in offers))]
@@ -138,23 +138,9 @@ def _normal(transcript: Transcript, offer: Transcript | tuple[()]) -> Transcript
 
 @contextlib.contextmanager
 def real_postfix() -> Iterator[Postfix]:
-    # Not pytest's folders: Postfix's own users have to be able to walk into it.
-    place = Path(tempfile.mkdtemp(prefix="relay-mta-differential-"))
-    place.chmod(0o755)
-    try:
-        server = Postfix(place)
-        conf = place / "conf"
-        with (conf / "main.cf").open("a") as main:
-            main.write(_MAIN_CF.format(place=place))
-        (conf / "senders").write_text(_SENDERS)
-        (conf / "recipients").write_text(_RECIPIENTS)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.run("stop")
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    tables = {"senders": _SENDERS, "recipients": _RECIPIENTS}
+    with Postfix(settings=_MAIN_CF, tables=tables) as server:
+        yield server
 
 
 @contextlib.contextmanager
