@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
+
+PATIENCE = 0.2
+"""Seconds that a message may take to be handed over: this holds up everything, and mail does not wait for systemd."""
 
 
 def notify(state: str) -> bool:
@@ -18,6 +22,7 @@ def notify(state: str) -> bool:
     if address.startswith("@"):  # Linux's abstract namespace, unix(7)
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
+        messenger.settimeout(PATIENCE)
         messenger.connect(address)
         messenger.sendall(state.encode())
         return True
@@ -28,6 +33,6 @@ def watchdog_seconds() -> float | None:
     """How often to say "WATCHDOG=1": twice in the time after which systemd takes us for dead (WatchdogSec=)."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    if not microseconds.isdecimal() or not int(microseconds) or not ours:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,19}", microseconds) or not ours:
         return None
     return int(microseconds) / 2_000_000

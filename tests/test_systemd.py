@@ -64,6 +64,19 @@ def test_where_nobody_wants_to_know_nothing_is_said(monkeypatch: pytest.MonkeyPa
     assert not notify("READY=1")
 
 
+def test_a_manager_that_does_not_read_holds_up_nothing(manager: Manager) -> None:
+    """Its queue was full after a few messages, and the next one stopped the loop that carries the mail."""
+    start = time.monotonic()
+    for _ in range(2000):
+        if not notify("WATCHDOG=1"):
+            break
+    else:
+        pytest.fail("the queue has no end here")
+    assert time.monotonic() - start < 5
+    assert manager.hears() == "WATCHDOG=1"
+    assert notify("WATCHDOG=1")  # and it goes on when there is room again
+
+
 def test_no_descriptor_is_left_open(manager: Manager) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
@@ -87,6 +100,8 @@ def test_no_descriptor_is_left_open(manager: Manager) -> None:
         ("-5", None, None),
         ("30s", None, None),
         ("1.5", None, None),
+        ("３０００", None, None),
+        ("9" * 5000, None, None),  # more digits than Python reads
         (None, None, None),
     ],
 )
