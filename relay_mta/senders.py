@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from relay_mta.core.address import within
 from relay_mta.tables import attempt, items, table, tables
 from relay_mta.tomllines import KeyPath
-from relay_mta.values import ClientNetwork, as_host, as_host_port, client_network, domain, shown, web_url
+from relay_mta.values import ClientNetwork, as_host, as_host_port, client_network, company_id, domain, shown, web_url
 
 Found = Iterator[tuple[KeyPath, str]]
 _PLACE = '{ file = "…" }, { env = "…" } or { credential = "…" }'
@@ -68,7 +68,7 @@ def _listeners(listeners: list[tuple[int, Mapping[str, Any]]], companies: list[t
     ids = {str(company["id"]) for _, company in companies if isinstance(company.get("id"), str)}
     for index, listener in listeners:
         for place, name in enumerate(items(listener, "companies")):
-            if isinstance(name, str) and name not in ids:
+            if attempt(company_id, name) and name not in ids:
                 text = f"{shown(name)} is no company's id; expected one of {', '.join(sorted(ids)) or 'those below'}"
                 yield ("listener", index, "companies", place), text
         address = attempt(as_host_port, listener.get("address"))
@@ -85,21 +85,21 @@ def _entrances(
     path: KeyPath, company: Mapping[str, Any], sender: _Sender, listeners: list[tuple[int, Mapping[str, Any]]]
 ) -> Found:
     """Somebody has to be able to send, by a network or by a login."""
-    if not items(company, "clients") and not sender.logs_in:
-        text = 'is missing; expected a list of networks, or auth = "upstream" or "users" for clients that log in'
+    auth = company.get("auth", "none")
+    if company.get("clients", []) == [] and auth == "none":
+        what = "is empty" if "clients" in company else "is missing"
+        text = f'{what}; expected a list of networks, or auth = "upstream" or "users" for clients that log in'
         yield (*path, "clients"), text
-    if listeners and not sender.listeners:
+    if listeners and not sender.listeners and attempt(company_id, company.get("id")):
         yield (*path, "id"), "is not in the companies of any listener; expected one that serves it"
     serving = [each for place, each in listeners if place in sender.listeners]
-    open_to_logins = [
-        each for each in serving if each.get("tls") in ("starttls", "implicit") or each.get("auth_in_clear")
-    ]
+    open_to_logins = [each for each in serving if each.get("tls", "none") != "none" or each.get("auth_in_clear")]
     if sender.logs_in and serving and not open_to_logins:
         text = (
             'lets nobody log in: none of its listeners has TLS; expected a listener with tls = "starttls" or "implicit"'
         )
         yield (*path, "auth"), text
-    if "users" in company and company.get("auth") != "users":
+    if "users" in company and auth in ("none", "upstream"):
         yield (*path, "users"), 'says nothing here; expected auth = "users" with it'
 
 
