@@ -28,6 +28,12 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\
 _URL_TEXT = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # RFC 3986 §2: ASCII that may stand in a URL, nothing that needs quoting
 
 
+_SECRET_NAMES = {
+    "env": ("environment variable", re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")),
+    "credential": ("credential", re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]{1,100}")),
+}
+
+
 class HostPort(NamedTuple):
     host: str
     port: int
@@ -143,13 +149,19 @@ def secret_source(value: Any, info: ValidationInfo) -> SecretSource:
     """Where a secret is kept. That it is there is found out when it is needed."""
     if not isinstance(value, Mapping):
         raise ValueError("is not a table: a secret never stands in the configuration itself")
-    if len(value) != 1 or (kind := next(iter(value))) not in ("file", "env", "credential"):
-        raise ValueError("names no place, more than one, or one that is unknown")
-    name = _text(value[kind])
+    if len(value) != 1:
+        raise ValueError("names no place" if not value else "names more than one place")
+    ((kind, name),) = value.items()
+    # Nothing of this table is quoted: where a name should stand, somebody may have written the secret.
+    if kind not in ("file", "env", "credential"):
+        raise ValueError("names a place of an unknown kind")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"its {kind} is {'empty' if isinstance(name, str) else 'not a string'}")
     if kind == "file":
         return SecretSource("file", str(beside(name, info)))
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
-        raise ValueError(f"{shown(name)} cannot be its name")
+    what, pattern = _SECRET_NAMES[kind]
+    if not pattern.fullmatch(name):
+        raise ValueError(f"has no {what}'s name (is it the secret itself?)")
     return SecretSource("env" if kind == "env" else "credential", name)
 
 

@@ -232,6 +232,15 @@ def test_broken_configuration(folder: str) -> None:
     assert said == (place / "expected.txt").read_text(encoding="utf-8")
 
 
+def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
+    """What is said of a configuration ends in logs, and is mailed to people who help."""
+    place = BROKEN / "proofs_and_secrets" / "config.toml"
+    assert place.read_text(encoding="utf-8").count('"hunter2') == 3
+    with pytest.raises(ConfigError) as caught:
+        load(place)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
