@@ -162,8 +162,11 @@ def _ambiguous(one: _Sender, other: _Sender) -> Found:
                 text += f'"{common[0]}": which company sends from there? expected networks, domains or listeners that '
                 yield ("company", other.index, "clients", place), text + "belong to one company"
     if one.logs_in and other.logs_in:
-        text = f'and company[{one.index + 1}] both have "{common[0]}": which company does a login of it belong to? '
-        yield ("company", other.index, "auth"), text + "expected domains or listeners that belong to one company"
+        text = (
+            f'is ambiguous: clients of company[{one.index + 1}] log in too, and both have "{common[0]}": which company '
+        )
+        text += "does a login of it belong to? expected domains or listeners that belong to one company"
+        yield ("company", other.index, "auth"), text
 
 
 def _host_of(url: str) -> str:

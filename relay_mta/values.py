@@ -139,9 +139,12 @@ def client_network(value: Any) -> ClientNetwork:
     if not isinstance(value, Mapping):
         return ClientNetwork(as_network(value), shared=False)
     unknown = [key for key in value if key not in ("network", "shared")]
-    if unknown or not isinstance(value.get("shared", False), bool) or "network" not in value:
-        what = f"has {shown(unknown[0])}" if unknown else "lacks network, or its shared is not true or false"
-        raise ValueError(f"{what}, and a table here is {{ network = …, shared = true }}")
+    if unknown:
+        raise ValueError(f"has an unknown key {shown(unknown[0])}")
+    if "network" not in value:
+        raise ValueError("has no network")
+    if not isinstance(value.get("shared", False), bool):
+        raise ValueError(f"its shared is {shown(value['shared'])}, not true or false")
     return ClientNetwork(as_network(value["network"]), shared=value.get("shared", False))
 
 
