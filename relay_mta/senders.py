@@ -139,9 +139,12 @@ def _upstream(path: KeyPath, upstream: Mapping[str, Any], auth: object) -> Found
     if oauth and login.get("mechanism", "auto") != "auto":
         yield (*path, "mechanism"), "says nothing beside oauth, which is always XOAUTH2; expected it left out"
     needed = {"microsoft": ("tenant", "client_id", "secret"), "google": ("service_account",)}
-    for key in needed.get(str(oauth.get("provider")), ()):
-        if key not in oauth:
-            yield (*path, "oauth", key), f'is missing; expected it, because provider = "{oauth["provider"]}"'
+    provider = str(oauth.get("provider"))
+    for key in (key for keys in needed.values() for key in keys if provider in needed):
+        if key in needed[provider] and key not in oauth:
+            yield (*path, "oauth", key), f'is missing; expected it, because provider = "{provider}"'
+        elif key in oauth and key not in needed[provider]:
+            yield (*path, "oauth", key), f'says nothing where provider = "{provider}"; expected it left out'
     url = attempt(web_url, oauth.get("token_url"))
     if url and url.startswith("http:") and not _loopback(_host_of(url)):
         yield (*path, "oauth", "token_url"), "would send the secret in clear; expected an https URL"
