@@ -24,6 +24,7 @@ class Model(BaseModel):
 
 Domain = Annotated[str, PlainValidator(values.domain)]
 Seconds = Annotated[float, PlainValidator(values.as_seconds)]
+Patience = Annotated[float, PlainValidator(values.as_patience)]
 Size = Annotated[int, PlainValidator(values.as_size)]
 File = Annotated[Path, PlainValidator(values.file)]
 Address = Annotated[HostPort, PlainValidator(values.as_host_port)]
@@ -31,6 +32,8 @@ Secret = Annotated[SecretSource, PlainValidator(values.secret_source)]
 
 _PLACE = 'where it is kept: { file = "…" }, { env = "…" } or { credential = "…" }'
 _TIME = 'a time up to a day, such as "30s" or a number of seconds'
+
+_PATIENCE = 'a time from a second to a day, such as "5min" or a number of seconds'
 
 
 def _default(value: object, expected: str) -> Any:
@@ -84,8 +87,8 @@ class LimitsModel(Model):
     max_commands: int = Field(5000, ge=200, le=1_000_000, description="a whole number from 200 to 1000000")
     max_bad_commands: int = Field(20, ge=1, le=1000, description="a whole number from 1 to 1000")
     max_auth_failures: int = Field(3, ge=1, le=100, description="a whole number from 1 to 100")
-    command_timeout: Seconds = _default("5min", _TIME)
-    data_timeout: Seconds = _default("3min", _TIME)
+    command_timeout: Patience = _default("5min", _PATIENCE)
+    data_timeout: Patience = _default("3min", _PATIENCE)
     min_data_rate: int = Field(256, ge=1, le=1 << 30, description="a whole number of bytes per second from 1 up")
     drain: Seconds = _default("30s", _TIME)
 

@@ -276,6 +276,14 @@ def as_seconds(value: Any) -> float:
     return float(seconds)
 
 
+def as_patience(value: Any) -> float:
+    """A time for somebody else to do something in."""
+    seconds = as_seconds(value)
+    if seconds < 1:
+        raise ValueError(f"{shown(value)} leaves nobody any time")
+    return seconds
+
+
 def beside(value: Any, info: ValidationInfo) -> Path:
     """A path, counted from the configuration file's folder."""
     text = _text(value)

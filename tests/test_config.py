@@ -232,6 +232,14 @@ def test_broken_configuration(folder: str) -> None:
     assert said == (place / "expected.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("key", ["command_timeout", "data_timeout"])
+def test_a_client_is_given_some_time(key: str) -> None:
+    """With none at all every session ended in 421 at its first command."""
+    (line,) = problems(SMALL.replace("[web]", f"[limits]\n{key} = 0\n[web]"))
+    assert line.startswith(f"config.toml:5: limits.{key}: 0 leaves nobody any time; expected a time from a second to")
+    assert read(SMALL.replace("[web]", f'[limits]\n{key} = "1s"\n[web]'))
+
+
 def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
     """What is said of a configuration ends in logs, and is mailed to people who help."""
     place = BROKEN / "proofs_and_secrets" / "config.toml"
