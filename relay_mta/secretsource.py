@@ -38,8 +38,10 @@ class SecretSource:
             except OSError as error:
                 raise RelayError(f"{place}: the secret cannot be read: {error.strerror or error}") from None
         value = value.removesuffix(b"\n").removesuffix(b"\r")
-        if not value or len(value) > MAX_SECRET:
-            raise RelayError(f"{place}: {'too long for a secret' if value else 'the secret is missing or empty'}")
+        if not value.strip():  # blanks alone are a mistake, and as a proof they would be none
+            raise RelayError(f"{place}: the secret is missing or empty")
+        if len(value) > MAX_SECRET:
+            raise RelayError(f"{place}: too long for a secret")
         return value
 
     def _path(self) -> Path:
