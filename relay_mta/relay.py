@@ -185,6 +185,10 @@ class Transaction:
         return None
 
     @property
+    def _proof_field(self) -> str | None:
+        return self._setting.proof.name if self._setting.proof is not None else None
+
+    @property
     def _mark(self) -> str:
         return keys.loop_mark(self._setting.secret, self._company.id)
 
@@ -238,8 +242,7 @@ class Transaction:
         self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...], earlier: Record | None
     ) -> _Copies:
         """Hold and splice for each candidate. One that fails gets the original like everyone else."""
-        proof = self._setting.proof
-        edits = trace.edits(message, self._added_fields(), proof=proof.name if proof else None)
+        edits = trace.edits(message, self._added_fields(), proof=self._proof_field)
         copies = _Copies(apply(message.raw, edits))
         for i in candidates:
             held: Held | None = None
@@ -400,7 +403,7 @@ class Transaction:
             upstream=self._setting.upstream_name,
             envelope=envelope,
             failures=[dsn.Failure(envelope.recipients[i], answer) for i, answer in refusals],
-            header=message.raw[: message.parts[0].body_start],
+            header=trace.quoted(message, proof=self._proof_field),
             now=self._setting.now(),
             unique=self._setting.unique(),
         )

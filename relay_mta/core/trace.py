@@ -9,10 +9,11 @@ would otherwise be read as another one behind our fields (see `edits`).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from email.utils import format_datetime
 
-from relay_mta.core.edit import Edit
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Client, Envelope
 from relay_mta.core.message import Message
 
@@ -27,6 +28,7 @@ we. Lower case, as field names are compared."""
 _MBOX_LINES = re.compile(rb"(?:>*+From [^\r\n]*+\r\n)*+")
 # Behind these a field may go on, or another of its name follow, that was not looked at.
 _CUT_HEADERS = frozenset({"limit:header", "limit:fields"})
+_FIELD_NAMED = rb"(?im)^%b[ \t]*:[^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+(?:\r\n|\Z)"
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -76,14 +78,33 @@ def edits(message: Message, added_fields: bytes, *, proof: str | None = None) ->
     - ends the header at any other line that is no field. It does so wherever the line stands, and so do other servers,
       each behind the `Received` of its own: nothing is to be done.
 
-    A header that was not read to its end for its size loses nothing: half a field is worse than a whole one.
+    A header that was not read to its end for its size loses the proof alone, wherever it stands: of a switch that was
+    not looked at, half or a twin might stay.
     """
     place = _mbox_end(message.raw)
     added = added_fields + (b"\r\n" if message.raw[place : place + 1] in (b" ", b"\t") else b"")
-    gone: list[Edit] = []
+    gone = removals(message, proof=proof)
+    return (Edit(place, place, added), *gone) if added else gone
+
+
+def removals(message: Message, *, proof: str | None) -> tuple[Edit, ...]:
+    """Those of `edits` that take something out."""
     if message.trouble not in _CUT_HEADERS:
-        gone = [Edit(each.start, each.end, b"") for each in message.fields if each.name.lower() in (SWITCH, proof)]
-    return (Edit(place, place, added), *gone) if added else tuple(gone)
+        return tuple(Edit(each.start, each.end, b"") for each in message.fields if each.name.lower() in (SWITCH, proof))
+    if proof is None:
+        return ()
+    end = message.raw.find(b"\r\n\r\n")
+    found = re.compile(_FIELD_NAMED % re.escape(proof.encode())).finditer(
+        message.raw, 0, end + 2 if end >= 0 else len(message.raw)
+    )
+    return tuple(Edit(each.start(), each.end(), b"") for each in found)
+
+
+def quoted(message: Message, *, proof: str | None) -> bytes:
+    """The header as a report may quote it: without what never goes out."""
+    header = message.raw[: message.parts[0].body_start]
+    gone = [each for each in removals(message, proof=proof) if each.start < len(header)]
+    return b"".join(apply(header, [replace(each, end=min(each.end, len(header))) for each in gone]))
 
 
 def _mbox_end(raw: bytes) -> int:

@@ -69,3 +69,36 @@ def test_a_switch_among_too_many_fields_stays_as_its_twins_behind_them_do() -> N
 
 def test_hops_are_counted() -> None:
     assert trace.hops(index(b"Received: a\r\nreceived: b\r\nX: y\r\n" + MAIL)) == 2
+
+
+PROOF = b"X-Acme-Relay: s3cret\r\n"
+
+
+@pytest.mark.parametrize("proof", [PROOF, PROOF.upper(), PROOF.replace(b": ", b":\r\n\t"), b"X-Acme-Relay :x\r\n"])
+@pytest.mark.parametrize("filler", [b"", b"X-Filler: " + b"x" * 100 + b"\r\n"])
+def test_the_proof_is_taken_out_of_any_header(proof: bytes, filler: bytes) -> None:
+    """Also where the header is not read to its end: a secret that goes out once is none any more."""
+    long = filler * (mime.MAX_HEADER // 100)
+    raw = proof + b"X-Acme-Relay-Not: kept\r\n" + long + proof + MAIL + PROOF
+    edited = b"".join(apply(raw, trace.edits(index(raw), RECEIVED, proof="x-acme-relay")))
+    assert edited == RECEIVED + b"X-Acme-Relay-Not: kept\r\n" + long + MAIL + PROOF
+    assert b"s3cret" not in trace.quoted(index(raw), proof="x-acme-relay").lower()
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 7))
+def test_a_report_quotes_no_piece_of_a_proof_that_the_limit_cuts(cut: int) -> None:
+    head = b"X-Filler: x\r\n" * (mime.MAX_HEADER // 13 - 1)
+    head += b"Y: " + b"y" * (mime.MAX_HEADER - len(head) - 5 - cut) + b"\r\n"
+    raw = head + b"X-Acme-Relay: s3cret-s3cret-s3cret-s3cret-s3cret\r\n" + MAIL
+    assert index(raw).trouble == "limit:header"
+    quoted = trace.quoted(index(raw), proof="x-acme-relay")
+    assert quoted.startswith(head) and b"s3" not in quoted
+    assert sent(raw) == RECEIVED + raw, "without a proof nothing is taken out"
+
+
+def test_our_mark_is_known_again_and_nobody_elses() -> None:
+    field = trace.loop_field("0123456789abcdef")
+    assert trace.marked(index(field + MAIL), "0123456789abcdef")
+    assert trace.marked(index(b"x-CAREER-relay-loop:\r\n 0123456789abcdef \r\n" + MAIL), "0123456789abcdef")
+    assert not trace.marked(index(field + MAIL), "fedcba9876543210")
+    assert not trace.marked(index(MAIL + field), "0123456789abcdef"), "in the text it is no mark"
