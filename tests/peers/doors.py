@@ -14,7 +14,7 @@ _HEAD, _, _COMPANY = BASE_CONFIG.partition("[[company]]")
 
 @dataclass(frozen=True)
 class Door:
-    """A company: its id, its clients' address, and its upstream."""
+    """A company: its id, its clients' address (none: they log in at its upstream), and its upstream."""
 
     company: str
     client: str
@@ -22,6 +22,7 @@ class Door:
     host: str = "127.0.0.1"
     tls: str = "none"
     ca_file: Path = CA
+    forward: str = "none"
 
 
 class ManyDoors(Relay):
@@ -45,12 +46,12 @@ class ManyDoors(Relay):
 
 
 def _company(door: Door) -> str:
-    upstream = f'host = "{door.host}", port = {door.port}, tls = "{door.tls}"'
+    upstream = f'host = "{door.host}", port = {door.port}, tls = "{door.tls}", forward = "{door.forward}"'
     if door.tls != "none":
         upstream += f', ca_file = "{door.ca_file}"'
     changes = {
         'id = "acme"': f'id = "{door.company}"',
-        'clients = ["127.0.0.0/8"]': f'clients = ["{door.client}/32"]',
+        'clients = ["127.0.0.0/8"]': f'clients = ["{door.client}/32"]' if door.client else 'auth = "upstream"',
         'host = "127.0.0.1", port = {upstream_port}, tls = "none"': upstream,
     }
     text = _COMPANY
