@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from relay_mta.config import Config, UpstreamConfig, load, parse
+from relay_mta.config import Config, LoginConfig, ProofConfig, UpstreamConfig, load, parse
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError
 from relay_mta.schema import ConfigModel
+from relay_mta.secretsource import SecretSource
 from relay_mta.tomllines import KeyPath, key_lines, nearest_line
 from relay_mta.values import ClientNetwork
 
@@ -155,6 +156,51 @@ def test_the_smallest_configuration() -> None:
 )
 def test_what_values_become(old: str, new: str, seen: Any) -> None:
     assert seen(read(SMALL.replace(old, new)))
+
+
+def test_who_may_send_and_as_whom_the_relay_sends(tmp_path: Path) -> None:
+    text = SMALL.replace('"127.0.0.1:2525"', '"127.0.0.1:2525"\nauth_in_clear = true\ncompanies = ["acme"]')
+    clients = '["::1", { network = "40.92.0.0/15", shared = true }, { network = "10.0.0.1" }]'
+    login = '{ user = "relay", mechanism = "cram-md5", password = { credential = "smtp.pw" } }'
+    upstream = f'{{ host = "localhost", forward = "xclient", wait = 0, login = {login} }}'
+    text = text.replace('["127.0.0.0/8"]', clients).replace('{ host = "smtp.example.jp" }', upstream)
+    text += 'auth = "users"\nloop_mark = true\nproof_header = "X-ACME-Relay"\nproof_value = { env = "PROOF" }\n'
+    config = read(text, tmp_path)
+    (listener,), (company,) = config.listeners, config.companies
+    assert (listener.auth_in_clear, listener.companies) == (True, ("acme",))
+    assert [(str(each.network), each.shared) for each in company.clients] == [
+        ("::1/128", False), ("40.92.0.0/15", True), ("10.0.0.1/32", False),
+    ]  # fmt: skip
+    assert (company.auth, company.users, company.loop_mark) == ("users", tmp_path / "users-acme", True)
+    assert company.proof == ProofConfig("x-acme-relay", SecretSource("env", "PROOF"))
+    assert (company.upstream.forward, company.upstream.wait) == ("xclient", 0.0)
+    assert company.upstream.login == LoginConfig("relay", SecretSource("credential", "smtp.pw"), "CRAM-MD5")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('{ file = "secret" }', SecretSource("file", "/nonexistent/secret")),
+        ('{ file = "/etc/secret" }', SecretSource("file", "/etc/secret")),
+        ('{ env = "_A9" }', SecretSource("env", "_A9")),
+        ('{ credential = "a.b-C_1" }', SecretSource("credential", "a.b-C_1")),
+        ('{ env = "A B" }', None),
+        ('{ env = "9A" }', None),
+        ('{ env = "A=B" }', None),
+        ('{ env = "A\\u0000" }', None),
+        ('{ credential = ".." }', None),
+        ('{ credential = "../key" }', None),
+        ('{ file = "a\\u0000b" }', None),
+    ],
+)
+def test_places_of_secrets(source: str, expected: SecretSource | None) -> None:
+    text = SMALL + f'proof_header = "X-A"\nproof_value = {source}\n'
+    if expected is None:
+        (line,) = problems(text)
+        assert line.startswith("config.toml:14: company[1].proof_value: ") and "expected where it is kept" in line
+    else:
+        proof = read(text).companies[0].proof
+        assert proof is not None and proof.value == expected
 
 
 def test_partners_are_domains_and_addresses() -> None:
