@@ -29,8 +29,8 @@ from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
 from relay_mta.login import PasswordLogin, TokenLogin
 from relay_mta.oauth import GoogleTokens, MicrosoftTokens
-from relay_mta.relay import Setting
 from relay_mta.rulebook import Rulebook
+from relay_mta.setting import Setting
 from relay_mta.signing import signers_of
 from relay_mta.smtp.budget import Budget
 from relay_mta.smtp.census import Census

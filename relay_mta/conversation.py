@@ -33,7 +33,8 @@ from relay_mta.core.reply import (
 from relay_mta.core.sasl import Credentials
 from relay_mta.gate import Admission, Gate, admitted, common_extensions, common_mechanisms
 from relay_mta.line import Line
-from relay_mta.relay import Setting, Transaction
+from relay_mta.relay import Transaction
+from relay_mta.setting import Setting
 
 TRIES_OF_A_CLIENT = 10
 """Refused logins in a row from one address, whoever they were for: more people than a house has mistype less often."""

@@ -8,32 +8,28 @@ the original bytes, charges nothing and is logged; trouble of ours is 451, never
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from relay_mta import maillog
 from relay_mta.books import Books
-from relay_mta.core import copy, delivery, dsn, keys, steps, trace
+from relay_mta.copies import Copier, Copies
+from relay_mta.core import delivery, dsn, keys, steps, trace
 from relay_mta.core.address import person, same_path
-from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import Company
 from relay_mta.core.disposition import Disposition, decide
-from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Client, Envelope
-from relay_mta.core.errors import LedgerError, OutcomeUnknownError, SpliceError, UpstreamError
+from relay_mta.core.errors import OutcomeUnknownError, UpstreamError
 from relay_mta.core.message import Message, index
-from relay_mta.core.ports import AlreadyClaimedError, Candidacy, Chunks, Held, Ledger, OptedOutError, Signing
+from relay_mta.core.ports import AlreadyClaimedError, Chunks
 from relay_mta.core.record import Record
 from relay_mta.core.reply import BUSY, LOOP, NOT_PROVEN, TROUBLE, Reply
-from relay_mta.core.rules import RuleSet
 from relay_mta.core.steps import Answer, Done, Event, Job, Step, Transmitted, Written
-from relay_mta.core.tenancy import Proof, proven
-from relay_mta.core.verdict import Language, Verdict
+from relay_mta.core.tenancy import proven
 from relay_mta.line import Line
+from relay_mta.setting import Setting
 
 JUDGING_SECONDS = 0.4
 """CPU time that reading and judging one mail may take. The longest thread that `core.htmltree` reads takes half of it;
@@ -60,40 +56,6 @@ class _Watch:
             yield
         finally:
             self._end = None
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every transaction of a company needs. `now` is in UTC; `unique` makes transaction ids; `tried` is told which
-    rules on probation a mail met, `missed` why a rejection was exempt. `signing`: the company's key, if it signs again;
-    `upstream_name`: for the DSN only; `hide_client`: our Received field does not name the client's address; `proof`:
-    by what the company's mails are told from those of strangers; `loop_mark`: its mails are marked."""
-
-    hostname: str
-    base_url: str
-    max_received: int
-    secret: bytes
-    ledger: Ledger
-    rules: RuleSet
-    templates: BlockTemplates
-    now: Callable[[], datetime]
-    unique: Callable[[], str]
-    tried: Callable[[Sequence[str]], None]
-    missed: Callable[[str], None]
-    signing: Signing | None = None
-    upstream_name: str = ""
-    hide_client: bool = False
-    proof: Proof | None = None
-    loop_mark: bool = False
-
-
-@dataclass(slots=True)
-class _Copies:
-    """The bytes to send: the original, and a spliced copy with its hold for each candidate (by recipient index)."""
-
-    original: Chunks
-    spliced: dict[int, Chunks] = field(default_factory=dict)
-    held: dict[int, Held] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -129,7 +91,6 @@ class Transaction:
         self._shared_network = shared_network
         self._started = time.monotonic()
         self._id = id
-        self._digest = b""
         self._books = Books(setting.ledger, id=self._id, company=company.id)
         self._answer: Answer | None = None
         self._watch = _Watch()
@@ -150,8 +111,8 @@ class Transaction:
         if (refusal := self._unwelcome(message)) is not None:
             attempt.reason, answer = refusal
             return Answer(answer, None)
-        self._digest = message.body_digest()
-        key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, self._digest)
+        digest = message.body_digest()
+        key = keys.mail_key(self._setting.secret, self._company.id, self._envelope.reverse_path, digest)
         try:
             earlier = await self._books.earlier(key)
             wanted: tuple[int, ...] = ()
@@ -167,7 +128,9 @@ class Transaction:
         if earlier is not None:
             attempt.reason = "retry"
             wanted = (*self._recorded_candidates(earlier), *(i for i in wanted if i in self._unnamed(earlier)))
-        copies = await self._copies(message, attempt.disposition, wanted, earlier)
+        copier = Copier(self._setting, self._company, self._envelope, self._books, id=self._id, digest=digest)
+        edits = trace.edits(message, self._added_fields(), proof=self._proof_field)
+        copies = await copier.make(message, edits, attempt.disposition, wanted, earlier)
         job = Job(self._envelope.reverse_path, self._envelope.recipients, frozenset(copies.spliced), earlier)
         self._answer = await self._deliver(job, message, copies, attempt)
         return self._answer
@@ -238,72 +201,6 @@ class Transaction:
                 found.setdefault(same_path(recipient.forward_path), i)
         return tuple(found.values())
 
-    async def _copies(
-        self, message: Message, disposition: Disposition | None, candidates: tuple[int, ...], earlier: Record | None
-    ) -> _Copies:
-        """Hold and splice for each candidate. One that fails gets the original like everyone else."""
-        edits = trace.edits(message, self._added_fields(), proof=self._proof_field)
-        copies = _Copies(apply(message.raw, edits))
-        for i in candidates:
-            held: Held | None = None
-            try:
-                verdict = disposition.verdict if disposition else None
-                verdict = verdict or self._setting.rules.judge(message)  # a retry: for the language and the books only
-                held = await self._hold(message, verdict, i, earlier)
-                if held.state in ("released", "reversed"):
-                    continue
-                copies.spliced[i] = await self._spliced(message, edits, verdict.language, held.token, i)
-                copies.held[i] = held
-            except OptedOutError:
-                maillog.uncharged(id=self._id, company=self._company.id, reason="opted-out", in_doubt=False)
-            except Exception as error:  # promise 4
-                stage = "hold" if held is None else "splice"
-                maillog.fell_back(id=self._id, company=self._company.id, stage=stage, error=error)
-                if held is not None:
-                    await self._books.release(held, error.reason if isinstance(error, SpliceError) else "error:splice")
-                if isinstance(error, LedgerError):
-                    break  # no further waiting for a store that is away
-        if earlier is not None and self._company.mode != "relay":
-            await self._let_go(message, earlier)
-        return copies
-
-    async def _spliced(self, message: Message, edits: Sequence[Edit], language: Language, token: str, i: int) -> Chunks:
-        """One candidate's copy, signed again where a signature had to go and the company has a key."""
-        setting = self._setting
-        made = copy.make(
-            message,
-            self._company,
-            setting.templates,
-            language=language,
-            base_url=setting.base_url,
-            token=token,
-            forward_path=self._envelope.recipients[i].forward_path,
-        )
-        mail = apply(message.raw, (*edits, *made.edits))
-        if setting.signing is None or not made.unsigned:
-            return mail
-        return await asyncio.to_thread(setting.signing.signed, mail)
-
-    async def _hold(self, message: Message, verdict: Verdict, i: int, earlier: Record | None) -> Held:
-        """The candidate's hold; not in doubt where the record says that its copy was never sent."""
-        held = await self._books.hold(self._candidacy(message, verdict, i))
-        known = earlier.of(self._envelope.recipients[i].forward_path) if earlier else None
-        return replace(held, in_doubt=False) if known is not None and known.status == "pending" else held
-
-    async def _let_go(self, message: Message, earlier: Record) -> None:
-        """Copies that an earlier attempt held and never sent, and that will not be spliced any more: release them."""
-        for i, recipient in enumerate(self._envelope.recipients):
-            known = earlier.of(recipient.forward_path)
-            if known is not None and known.spliced and known.status == "pending":
-                try:
-                    held = await self._hold(message, self._setting.rules.judge(message), i, earlier)
-                except LedgerError as error:
-                    maillog.ledger_trouble(id=self._id, company=self._company.id, step="hold", error=error)
-                    return
-                except OptedOutError:
-                    continue
-                await self._books.release(held, "mode")
-
     def _added_fields(self) -> bytes:
         received = trace.received(
             hostname=self._setting.hostname,
@@ -315,23 +212,9 @@ class Transaction:
         )
         return received + (trace.loop_field(self._mark) if self._setting.loop_mark else b"")
 
-    def _candidacy(self, message: Message, verdict: Verdict, i: int) -> Candidacy:
-        setting, company, path = self._setting, self._company.id, self._envelope.recipients[i].forward_path
-        return Candidacy(
-            company=company,
-            copy_key=keys.copy_key(setting.secret, company, self._envelope.reverse_path, same_path(path), self._digest),
-            candidate_key=keys.candidate_key(setting.secret, company, person(path)),
-            ruleset=setting.rules.hash,
-            verdict=f"{verdict.reason} {verdict.score:g}/{verdict.threshold:g}",
-            address=path,
-            sender=self._envelope.reverse_path,
-            message_id=message.first("message-id") or "",
-            language=verdict.language,
-        )
-
     # -- the delivery: steps of core.delivery, carried out --
 
-    async def _deliver(self, job: Job, message: Message, copies: _Copies, attempt: _Outcome) -> Answer:
+    async def _deliver(self, job: Job, message: Message, copies: Copies, attempt: _Outcome) -> Answer:
         began = time.monotonic()
         machine = delivery.deliver(job)
         try:
@@ -346,7 +229,7 @@ class Transaction:
             answer: Answer = stop.value
             return answer
 
-    async def _carry_out(self, step: Step, message: Message, copies: _Copies) -> Event:
+    async def _carry_out(self, step: Step, message: Message, copies: Copies) -> Event:
         match step:
             case steps.Write(record):
                 return Written(ok=await self._books.write(record))

@@ -349,7 +349,7 @@ async def test_a_defect_has_an_outcome_line(tmp_path: Path, monkeypatch) -> None
         def fail(*_, **__):
             raise KeyError("x")
 
-        monkeypatch.setattr("relay_mta.relay.apply", fail)
+        monkeypatch.setattr("relay_mta.copies.apply", fail)
         assert (await relay.send(mail())).startswith(b"451")
         assert len(relay.outcomes()) == 1
 
