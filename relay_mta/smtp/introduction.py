@@ -175,7 +175,6 @@ class Introduction(Connection):
             answer = await self._talk.respond(response if usable else b"*")
         if answer.accepted:
             self._client = replace(self._client, authenticated=True)
-            self._failures = 0
         elif answer.refused:
             self._failures += 1
             if self._failures > 1:

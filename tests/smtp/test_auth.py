@@ -545,12 +545,28 @@ async def test_guesses_that_were_sent_ahead_are_not_tried() -> None:
     assert len(front.logins) == 2
 
 
-async def test_success_forgets_the_refusals_and_trouble_counts_for_nothing() -> None:
+async def test_trouble_counts_for_nothing() -> None:
     answers = [AUTH_REFUSED, *[AUTH_TROUBLE] * 10, AUTH_REFUSED, reply(235, "2.7.0 in")]
     front = everything(replies={"auth": answers})
     async with door(front, limits=Limits(auth_pause=0.0)) as (_, client):
         codes = [(await client.say(b"AUTH PLAIN " + PLAIN))[:3] for _ in range(13)]
         assert codes == [b"535", *[b"454"] * 10, b"535", b"235"]
+
+
+async def test_starttls_forgets_refusals_too() -> None:
+    """What was tried in clear may have been somebody else's."""
+    front = everything(replies={"auth": AUTH_REFUSED})
+    context = server_context(CERTIFICATES / "localhost.pem")
+    limits = Limits(auth_pause=0.0, auth_failures=3)
+    async with door(front, tls="starttls", ssl_context=context, limits=limits) as (_, client):
+        for _ in range(2):
+            assert (await client.say(b"AUTH PLAIN " + PLAIN)).startswith(b"535")
+        await client.start_tls(client_context(CA))
+        await client.ehlo()
+        for _ in range(3):
+            assert (await client.say(b"AUTH PLAIN " + PLAIN)).startswith(b"535")
+        assert (await client.reply()).startswith(b"421 4.7.0")
+    assert len(front.logins) == 5
 
 
 async def test_refusals_of_a_response_count_as_well() -> None:
