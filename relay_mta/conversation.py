@@ -135,7 +135,7 @@ class RelayConversation:
         await self._enter(gate)
         if gate.users is not None:
             good = await gate.users.verify(credentials.login, credentials.secret)
-            return AUTH_OK if good else AUTH_REFUSED
+            return AUTH_OK if good and not credentials.acts_for else AUTH_REFUSED
         return await self._the_line().auth(client, credentials)
 
     def _answered(self, answer: Reply, company: str, client: Client) -> Reply:

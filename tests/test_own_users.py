@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ async def test_a_user_sends_and_the_upstream_never_hears_of_the_login(
             assert await mailed(client, HARMLESS, sender=HR) == OK
         assert not any(line.startswith(b"AUTH") for line in upstream.commands)
         assert b"with ESMTPA id" in upstream.accepted[0].raw
+
+
+@pytest.mark.parametrize(("acts_for", "answer"), [("boss@acme.example.jp", REFUSED), (HR, WELCOME)])
+async def test_a_user_is_nobody_else(tmp_path: Path, file: Path, acts_for: str, answer: bytes) -> None:
+    """RFC 4616 §2: a PLAIN login may ask to be somebody else; nobody here may."""
+    async with ScriptedUpstream() as upstream:
+        acme = firm(upstream, auth="users", users=file, networks=())
+        async with houses(tmp_path, acme) as relay, relay.dialog() as client:
+            await client.ehlo()
+            response = base64.b64encode(f"{acts_for}\0{HR}\0correct horse".encode())
+            assert await client.say(b"AUTH PLAIN " + response) == answer
 
 
 async def test_a_user_sends_under_the_relays_own_login(tmp_path: Path, file: Path) -> None:

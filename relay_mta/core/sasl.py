@@ -40,7 +40,8 @@ class Credentials:
     """A login and its proof. `secret`: a password or an OAuth token; `response`: the client's response, decoded, where
     it is a single one (not LOGIN, not CRAM-MD5); `initial`: it stood on the AUTH line itself, and may again.
 
-    Neither `secret` nor `response` stands in its repr.
+    `acts_for`: somebody else whom a PLAIN login wants to be (its authorization identity, RFC 4616 §2), or "". Neither
+    `secret` nor `response` stands in the repr.
     """
 
     mechanism: Mechanism
@@ -48,6 +49,7 @@ class Credentials:
     secret: bytes = field(repr=False)
     response: bytes = field(default=b"", repr=False)
     initial: bool = True
+    acts_for: str = ""
 
 
 def decoded(line: bytes) -> bytes | None:
@@ -72,6 +74,8 @@ def read(mechanism: Mechanism, response: bytes, *, initial: bool) -> Credentials
         if len(pieces) != 3 or not pieces[1] or not pieces[2]:
             return None
         login, secret = pieces[1], pieces[2]
+        other = pieces[0].decode("utf-8", "surrogateescape") if pieces[0] != login else ""
+        return Credentials(mechanism, login.decode("utf-8", "surrogateescape"), secret, response, initial, other)
     else:
         named = (_GS2_LOGIN if mechanism == "OAUTHBEARER" else _USER).search(response)
         token = _BEARER.search(response)

@@ -211,12 +211,12 @@ def verdict(result: Result) -> tuple[str, str]:
     return found["verdict"], found["reason"]
 
 
-@pytest.mark.parametrize("end", [b"\r", b"\n"])
-def test_bare_line_ends_are_mended_as_the_relay_mends_them(tmp_path: Path, end: bytes) -> None:
+@pytest.mark.parametrize(("end", "mended"), [(b"\r", b" "), (b"\n", b"\r\n")])
+def test_bare_line_ends_are_mended_as_the_relay_mends_them(tmp_path: Path, end: bytes, mended: bytes) -> None:
     raw = REJECTION.replace(b"\r\n\r\n", b"\r\n\r\nx" + end + b"y\r\n", 1)
     path = mail(tmp_path, "bare.eml", raw)
     assert verdict(check(path, "--json", "--out", tmp_path / "out")) == ("exempt", "bare-newline")
-    assert (tmp_path / "out" / "bare.1.eml").read_bytes() == raw.replace(b"x" + end + b"y", b"x\r\ny")
+    assert (tmp_path / "out" / "bare.1.eml").read_bytes() == raw.replace(b"x" + end + b"y", b"x" + mended + b"y")
 
 
 def test_a_mail_that_the_relay_refuses_as_a_loop_is_no_rejection(tmp_path: Path) -> None:
