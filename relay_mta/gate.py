@@ -1,6 +1,6 @@
 """A company's way through the relay: who may send as it, and where its mail goes; and which one a session belongs to.
 
-A company is known by the listener, by the client's network, by the login's domain, or by the sender's domain, whichever
+A company is known by the listener, by the login's domain, by the client's network, or by the sender's domain, whichever
 is certain first. The configuration makes sure that there is never more than one answer (`relations`).
 """
 
