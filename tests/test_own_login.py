@@ -57,7 +57,7 @@ async def test_a_wrong_password_is_temporary_for_the_client_and_clear_for_the_op
         async with houses(tmp_path, acme) as relay:
             assert await relay.send(HARMLESS, sender=HR) == REFUSED
             (line,) = relay.lines("upstream-trouble")
-            assert "our login at the upstream: answered with 535 5.7.8" in line
+            assert "our login at the upstream: " in line and "password is wrong" in line
             secrets = (PASSWORD, b64encode(f"\0{RELAY}\0{PASSWORD}".encode()).decode(), "See https://")
             assert not any(secret in relay.log.getvalue() for secret in secrets)
         assert upstream.mails == []
