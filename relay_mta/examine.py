@@ -1,8 +1,8 @@
 """What the relay would do with a mail that lies in a file: the same decisions and the same bytes, without a server.
 
 Used by `relay-mta check` and the demo. Nothing is recorded; the tokens in the copies are samples that open nothing. The
-`Received` field, which only a real transit can write, is left out. A mail that the relay would refuse after its data
-is exempt as `too-big` or `loop`, and reaches nobody.
+`Received` field and the loop mark, which only a real transit can write, are left out. A mail that the relay would
+refuse after its data is exempt as `too-big` or `loop`, and reaches nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relay_mta.core.address import domain_of, same_path, within
 from relay_mta.core.block import BlockTemplates
 from relay_mta.core.company import OFF_KEYWORDS, Agency, Company
 from relay_mta.core.disposition import Disposition, Role
-from relay_mta.core.edit import apply
+from relay_mta.core.edit import Edit, apply
 from relay_mta.core.envelope import Envelope, Recipient
 from relay_mta.core.errors import SpliceError
 from relay_mta.core.link import TOKEN_BYTES, token
@@ -67,7 +67,8 @@ class Examination:
 class Examiner:
     """Holds the rules and templates; without a configuration the From domain counts as the company's own.
 
-    `own_rules`, `own_templates` and `signing` (keys): those of companies that have their own, by id.
+    `own_rules`, `own_templates`, `signing` (keys) and `proofs` (names of header fields that are taken out): those of
+    companies that have their own, by id.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Examiner:
         own_rules: Mapping[str, RuleSet] | None = None,
         own_templates: Mapping[str, BlockTemplates] | None = None,
         signing: Mapping[str, Signing] | None = None,
+        proofs: Mapping[str, str] | None = None,
         max_size: int = DEFAULT_LIMITS["max_size"],
         max_received: int = DEFAULT_LIMITS["max_received"],
     ) -> None:
@@ -88,6 +90,7 @@ class Examiner:
         self._own_rules = own_rules or {}
         self._own_templates = own_templates or {}
         self._signing = signing or {}
+        self._proofs = proofs or {}
         self._templates = templates
         self._companies = tuple(companies)
         self._base_url = base_url
@@ -112,6 +115,7 @@ class Examiner:
             own_rules=own,
             own_templates=templatefolder.load_own(config),
             signing=signers_of(config),
+            proofs={each.company.id: each.proof.header for each in config.companies if each.proof is not None},
             max_size=config.max_size,
             max_received=config.max_received,
         )
@@ -125,11 +129,12 @@ class Examiner:
         envelope = Envelope(sender[0] if sender else "", tuple(Recipient(path) for path in dict.fromkeys(paths)))
         company = self._company(envelope.reverse_path)
         nobody: tuple[Role, ...] = tuple("cc" for _ in envelope.recipients)
+        edits = trace.edits(message, b"", proof=self._proofs.get(company.id) if company is not None else None)
         if company is None:
-            return self._examination(message, envelope, Disposition("exempt", "unknown-company", nobody), {})
+            return self._examination(message, envelope, Disposition("exempt", "unknown-company", nobody), {}, edits)
         refused = self._refused(message)
         if refused:
-            return self._examination(message, envelope, Disposition("exempt", refused, nobody), None)
+            return self._examination(message, envelope, Disposition("exempt", refused, nobody), None, edits)
         found = disposition.decide(
             message,
             envelope,
@@ -142,12 +147,12 @@ class Examiner:
         if found.kind == "relay" and company.mode == "relay":
             try:
                 copies = {
-                    i: self._spliced(message, company, found, envelope.recipients[i].forward_path)
+                    i: self._spliced(message, edits, company, found, envelope.recipients[i].forward_path)
                     for i in found.candidates
                 }
             except SpliceError as error:
                 found = Disposition("exempt", error.reason, found.roles, verdict=found.verdict)
-        return self._examination(message, envelope, found, copies)
+        return self._examination(message, envelope, found, copies, edits)
 
     def _refused(self, message: Message) -> str | None:
         if len(message.raw) > self._max_size:
@@ -164,7 +169,9 @@ class Examiner:
             return named[0] if named else None
         return self._companies[0]
 
-    def _spliced(self, message: Message, company: Company, found: Disposition, path: str) -> Chunks:
+    def _spliced(
+        self, message: Message, edits: Sequence[Edit], company: Company, found: Disposition, path: str
+    ) -> Chunks:
         assert found.verdict is not None
         made = copy.make(
             message,
@@ -175,15 +182,19 @@ class Examiner:
             token=token(self._random(TOKEN_BYTES)),
             forward_path=path,
         )
-        mail = apply(message.raw, (*trace.edits(message, b""), *made.edits))
+        mail = apply(message.raw, (*edits, *made.edits))
         signing = self._signing.get(company.id)
         return signing.signed(mail) if signing is not None and made.unsigned else mail
 
     @staticmethod
     def _examination(
-        message: Message, envelope: Envelope, found: Disposition, spliced: dict[int, Chunks] | None
+        message: Message,
+        envelope: Envelope,
+        found: Disposition,
+        spliced: dict[int, Chunks] | None,
+        edits: Sequence[Edit],
     ) -> Examination:
-        """`spliced` has the copies by the recipient's index; None: nothing is sent at all."""
+        """`edits`: of every copy; `spliced` has the copies by the recipient's index, None: nothing is sent at all."""
         sent = spliced is not None
         spliced = spliced or {}
         order = {i: position for position, i in enumerate(spliced, 1)}
@@ -194,7 +205,7 @@ class Examiner:
             for r, role in zip(envelope.recipients, found.roles, strict=True)
             for copy in (by_path.get(same_path(r.forward_path), rest),)
         )
-        original = apply(message.raw, trace.edits(message, b""))
+        original = apply(message.raw, edits)
         copies = tuple(spliced.values())
         if sent and (not copies or any(not r.relayed for r in reached)):
             copies = (*copies, original)

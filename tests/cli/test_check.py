@@ -219,6 +219,18 @@ def test_bare_line_ends_are_mended_as_the_relay_mends_them(tmp_path: Path, end: 
     assert (tmp_path / "out" / "bare.1.eml").read_bytes() == raw.replace(b"x" + end + b"y", b"x" + mended + b"y")
 
 
+@pytest.mark.parametrize("raw", [REJECTION, PLAIN], ids=["rejection", "harmless"])
+def test_what_proves_whose_a_mail_is_does_not_go_out(tmp_path: Path, raw: bytes) -> None:
+    example = Path(__file__).resolve().parents[2] / "config.example.toml"
+    keys = 'proof_header = "X-Acme-Proof"\nproof_value = { env = "NOT_NEEDED_HERE" }\n'
+    config = tmp_path / "config.toml"
+    config.write_text(example.read_text("utf-8").replace("[[company]]\n", f"[[company]]\n{keys}", 1), encoding="utf-8")
+    path = mail(tmp_path, "proven.eml", b"X-Acme-Proof: canary\r\n" + raw)
+    assert check(path, "--out", tmp_path / "out", "--config", config).exit_code == 0
+    written = [copy.read_bytes() for copy in (tmp_path / "out").iterdir()]
+    assert written and all(b"canary" not in copy for copy in written)
+
+
 def test_a_mail_that_the_relay_refuses_as_a_loop_is_no_rejection(tmp_path: Path) -> None:
     path = mail(tmp_path, "loop.eml", RECEIVED * 50 + REJECTION)
     assert verdict(check(path, "--json", "--out", tmp_path / "out")) == ("exempt", "loop")
