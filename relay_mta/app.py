@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
-import math
+import dataclasses
 import resource
 import secrets
-import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from relay_mta import __version__, maillog, systemd, templatefolder
+from relay_mta import __version__, maillog, templatefolder
 from relay_mta.config import CompanyConfig, Config, ListenerConfig, OAuthConfig
 from relay_mta.conversation import Relay
 from relay_mta.core.errors import LedgerError, RelayError
@@ -39,6 +36,7 @@ from relay_mta.smtp.pool import Bounds, Pool
 from relay_mta.smtp.server import Listener, listen
 from relay_mta.smtp.tls import Certificate
 from relay_mta.smtp.upstream import SmtpUpstream
+from relay_mta.smtp.wire import Timeouts
 from relay_mta.users import UserFile
 from relay_mta.web.app import WebServer, create_app, serve_web
 
@@ -195,6 +193,7 @@ class App:
                 tls=upstream.tls,
                 ca_file=upstream.ca_file,
                 forward=upstream.forward,
+                timeouts=Timeouts(**dataclasses.asdict(upstream.timeouts)),
             )
         except OSError as error:
             text = f"{upstream.ca_file}: cannot be used as CA file: {error.strerror or error}"
@@ -335,64 +334,3 @@ async def _end(task: asyncio.Task[None]) -> None:
     """Cancel a chore and wait until it has let go of everything."""
     task.cancel()
     await asyncio.wait([task], timeout=5)
-
-
-def run(config: Config) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT; SIGHUP reads the rules again, and certificates that have
-    changed. The process's exit status."""
-    maillog.configure()
-    _allow_files()
-    return asyncio.run(_serve(config))
-
-
-def _allow_files() -> None:
-    """Each connection is a file descriptor; what a shell starts with (1,024) is fewer than what is allowed."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-async def _serve(config: Config) -> int:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, ended.set)
-    loop.set_exception_handler(_Unheard())
-    app = App(config)
-    loop.add_signal_handler(signal.SIGHUP, app.reload)
-    await app.start()
-    # The rules are some 75,000 objects that stay: no collection has to look at them while a mail waits.
-    gc.collect()
-    gc.freeze()
-    systemd.notify("READY=1")
-    alive = asyncio.create_task(_say_alive())
-    await ended.wait()
-    systemd.notify("STOPPING=1")
-    maillog.stopping(seconds=config.drain_seconds)
-    maillog.stopped(aborted=await app.stop())
-    await _end(alive)
-    return 0
-
-
-class _Unheard:
-    """What the event loop has to say of errors that nobody caught; its own words might quote anything, and it says a
-    thousand times a second that it cannot accept a connection."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
-        error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            if loop.time() - self._last >= 60.0:
-                self._last = loop.time()
-                maillog.out_of_files()
-        elif isinstance(error, BaseException):
-            maillog.defect(error)
-
-
-async def _say_alive() -> None:
-    """Feed the watchdog from the loop that carries the mail: if it stands still, systemd should know."""
-    while (seconds := systemd.watchdog_seconds()) is not None:
-        systemd.notify("WATCHDOG=1")
-        await asyncio.sleep(seconds)

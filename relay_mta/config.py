@@ -84,6 +84,18 @@ class LoginConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeoutConfig:
+    """Seconds to wait for an upstream, by stage (RFC 5321 §4.5.3.2)."""
+
+    connect: float = 30.0
+    mail: float = 300.0
+    rcpt: float = 300.0
+    data_start: float = 120.0
+    data_block: float = 180.0
+    data_end: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
     """A company's outbound server. `ca_file`: trust these certificates instead of the system's. `wait`: seconds."""
 
@@ -96,6 +108,7 @@ class UpstreamConfig:
     max_per_login: int = 3
     wait: float = 10.0
     login: LoginConfig | None = None
+    timeouts: TimeoutConfig = TimeoutConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +331,7 @@ def _upstream(model: UpstreamModel) -> UpstreamConfig:
         model.max_per_login,
         model.wait,
         login,
+        TimeoutConfig(**model.timeouts.model_dump()),
     )
 
 

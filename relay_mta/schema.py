@@ -113,6 +113,15 @@ class LoginModel(Model):
     oauth: OAuthModel | None = Field(None, description='a table, such as { provider = "microsoft", … }')
 
 
+class TimeoutsModel(Model):
+    connect: Patience = _default("30s", _PATIENCE)
+    mail: Patience = _default("5min", _PATIENCE)
+    rcpt: Patience = _default("5min", _PATIENCE)
+    data_start: Patience = _default("2min", _PATIENCE)
+    data_block: Patience = _default("3min", _PATIENCE)
+    data_end: Patience = _default("10min", _PATIENCE)
+
+
 class UpstreamModel(Model):
     host: Annotated[str, PlainValidator(values.as_host)] = Field(
         description="a host name or an IP address, without port"
@@ -126,6 +135,7 @@ class UpstreamModel(Model):
     max_connections: int = Field(20, ge=1, le=10_000, description="a whole number from 1 to 10000")
     max_per_login: int = Field(3, ge=1, le=10_000, description="a whole number from 1 to 10000")
     wait: Seconds = _default("10s", _TIME)
+    timeouts: TimeoutsModel = _default({}, 'a table, such as { data_end = "10min" }')
     login: LoginModel | None = Field(None, description='a table, such as { user = "…", password = { file = "…" } }')
 
 

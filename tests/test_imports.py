@@ -74,15 +74,15 @@ WALLS: dict[str, set[str]] = {
         "login",
         "oauth",
         "users",
-        "systemd",
         "templatefolder",
         "signing",
         "setting",
         "rulebook",
     },
+    "process": {"app", "config", "maillog", "systemd"},
     "demo": {"core", "maillog", "app", "config", "shipped", "examine"},
     "cli": {
-        *("__init__", "core", "ledger", "app", "config", "shipped", "examine", "demo"),
+        *("__init__", "core", "ledger", "process", "config", "shipped", "examine", "demo"),
         *(
             "rulefolder",
             "rulecheck",

@@ -19,8 +19,7 @@ from urllib.request import urlopen
 import pytest
 from watchfiles.main import RustNotify
 
-from relay_mta import app as app_module
-from relay_mta import maillog, rulebook, rulefolder, shipped
+from relay_mta import maillog, process, rulebook, rulefolder, shipped
 from relay_mta.app import App
 from relay_mta.config import CompanyConfig, Config, ListenerConfig, UpstreamConfig, WebConfig
 from relay_mta.core.company import Agency, Company
@@ -456,7 +455,7 @@ async def test_sighup_reads_the_rules_again(tmp_path: Path, monkeypatch: pytest.
             made.append(self)
 
     monkeypatch.setattr(Rulebook, "watch", unwatched)
-    monkeypatch.setattr(app_module, "App", Kept)
+    monkeypatch.setattr(process, "App", Kept)
     log = io.StringIO()
     maillog.configure(log)
     async with ScriptedUpstream() as upstream:
@@ -474,7 +473,7 @@ async def test_sighup_reads_the_rules_again(tmp_path: Path, monkeypatch: pytest.
             companies=(CompanyConfig(acme, (ClientNetwork(ip_network("127.0.0.0/8"), shared=False),), way),),
         )
         with signals_restored():
-            serving: Awaitable[int] = asyncio.ensure_future(app_module._serve(config))
+            serving: Awaitable[int] = asyncio.ensure_future(process._serve(config))
             await within(10, lambda: "event=started" in log.getvalue())
             before = made[0].rulebook.shared
             os.kill(os.getpid(), signal.SIGHUP)

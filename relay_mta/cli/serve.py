@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from relay_mta import app
+from relay_mta import process
 from relay_mta.config import load
 
 
@@ -17,4 +17,4 @@ from relay_mta.config import load
 @click.pass_context
 def serve(ctx: click.Context, path: Path) -> None:
     """Relay mail until SIGTERM, which lets the mails in flight finish."""
-    ctx.exit(app.run(load(path)))
+    ctx.exit(process.run(load(path)))

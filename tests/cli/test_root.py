@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay_mta import __version__, app
+from relay_mta import __version__, process
 from relay_mta.cli.root import root
 from relay_mta.config import Config
 from relay_mta.core.errors import RelayError
@@ -64,7 +64,7 @@ def test_serve_hands_the_configuration_over_and_returns_its_status(monkeypatch: 
         seen.append(config)
         return 3
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(process, "run", run)
     assert CliRunner().invoke(root, ["serve", "--config", str(EXAMPLE)]).exit_code == 3
     assert seen[0].hostname == "relay.example.jp"
 
@@ -81,7 +81,7 @@ def test_an_error_is_never_a_traceback(monkeypatch: pytest.MonkeyPatch, error: E
     def run(config: Config) -> int:
         raise error
 
-    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(process, "run", run)
     result = CliRunner().invoke(root, ["serve", "--config", str(EXAMPLE)])
     assert result.exit_code == 1 and result.stderr.startswith(expected)
     assert "Traceback" not in result.output and "secret" not in result.output
