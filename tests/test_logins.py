@@ -257,5 +257,6 @@ async def test_a_stalled_login_of_one_holds_up_no_other(tmp_path: Path) -> None:
         async with stuck:
             await stuck.ehlo()
             await stuck.send(b"AUTH PLAIN " + b64encode(f"\0{HR}\0{USERS[HR]}".encode()) + b"\r\n")
+            await until(lambda: attempts(upstream) == 1)
             await client.ehlo()
             assert await client.log_in(BOSS, USERS[BOSS]) == WELCOME
