@@ -7,9 +7,12 @@ mechanism is the configured one, or the best that the upstream offers.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 
 from relay_mta.core import sasl
 from relay_mta.core.errors import LoginError, RelayError
+from relay_mta.core.lockout import Lockout
 from relay_mta.core.loginadvice import advice
 from relay_mta.core.ports import Tokens
 from relay_mta.core.reply import Reply
@@ -21,12 +24,18 @@ _BEST: tuple[Mechanism, ...] = ("PLAIN", "LOGIN", "CRAM-MD5")
 
 
 class PasswordLogin:
-    """A user and a password; `mechanism` None: the best that is offered."""
+    """A user and a password; `mechanism` None: the best that is offered.
+
+    A password that is refused three times is not shown again for a while (`core.lockout`): every mail would else be a
+    refused login more, until the upstream shuts out the relay's address. Another password is tried at once.
+    """
 
     def __init__(self, user: str, password: SecretSource, mechanism: Mechanism | None = None) -> None:
         self._user = user
         self._password = password
         self._mechanism = mechanism
+        self._lockout = Lockout()
+        self._shown = b""  # a hash of the password that was read last
 
     async def credentials(self, offered: str) -> Credentials:
         """As the port says."""
@@ -39,12 +48,21 @@ class PasswordLogin:
             password = await asyncio.to_thread(self._password.read)
         except RelayError as error:
             raise LoginError(f"our login at the upstream: {error}") from None
+        self._shown = hashlib.sha256(password).digest()
+        left = self._lockout.left(self._shown, time.monotonic())
+        if left:
+            said = "the password was refused again and again; correct it, or it is not tried for"
+            raise LoginError(f"our login at the upstream: {said} {left:.0f} s")
         if mechanism == "PLAIN":
             return sasl.plain(self._user, password)
         return Credentials(mechanism, self._user, password, initial=False)
 
     def answered(self, answer: Reply) -> str:
         """As the port says."""
+        if answer.accepted:
+            self._lockout.accepted(self._shown)
+        elif answer.refused:
+            self._lockout.refused(self._shown, time.monotonic())
         return f"our login at the upstream: {advice(answer.code, answer.enhanced, answer.text)}"
 
 

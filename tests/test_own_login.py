@@ -63,6 +63,20 @@ async def test_a_wrong_password_is_temporary_for_the_client_and_clear_for_the_op
         assert upstream.mails == []
 
 
+async def test_a_refused_password_is_not_shown_again_and_again(tmp_path: Path) -> None:
+    """One old password must not get the relay's address banned; a new one is taken at once."""
+    async with secure_upstream(users={RELAY: "another"}) as upstream:
+        acme = firm(upstream, to={"login": own_login(tmp_path, RELAY, PASSWORD)})
+        async with houses(tmp_path, acme) as relay:
+            for _ in range(6):
+                assert await relay.send(HARMLESS, sender=HR) == REFUSED
+            assert len(attempts(upstream)) == 3
+            assert "correct it, or it is not tried for" in relay.lines("upstream-trouble")[-1]
+            own_login(tmp_path, RELAY, "another")
+            assert await relay.send(HARMLESS, sender=HR) == OK
+            assert len(attempts(upstream)) == 4
+
+
 @pytest.mark.parametrize("answer", [b"454 4.7.0 later\r\n", b"334 \r\n", b"530 5.7.0 no\r\n", b"421 4.3.2 bye\r\n"])
 async def test_whatever_else_the_login_is_answered_is_temporary(tmp_path: Path, answer: bytes) -> None:
     script = {b"AUTH": [answer, b"235 2.7.0 ok\r\n"], b"": b"535 5.7.8 no\r\n", b"MAIL": OK}
