@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import resource
 import secrets
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from relay_mta.conversation import Relay
 from relay_mta.core.errors import LedgerError, RelayError
 from relay_mta.core.ports import Login, Tokens
 from relay_mta.core.tenancy import Proof
-from relay_mta.gate import ClientNetwork, Gate
+from relay_mta.gate import Gate
 from relay_mta.ledger.secret import load_or_create
 from relay_mta.ledger.tinydb import TinyLedger
 from relay_mta.login import PasswordLogin, TokenLogin
@@ -36,7 +35,6 @@ from relay_mta.smtp.pool import Bounds, Pool
 from relay_mta.smtp.server import Listener, listen
 from relay_mta.smtp.tls import Certificate
 from relay_mta.smtp.upstream import SmtpUpstream
-from relay_mta.smtp.wire import Timeouts
 from relay_mta.users import UserFile
 from relay_mta.web.app import WebServer, create_app, serve_web
 
@@ -168,7 +166,7 @@ class App:
                 loop_mark=own[id].loop_mark,
             )
 
-        relay = Relay(gates, setting_of, max_size=config.max_size)
+        relay = Relay(gates, setting_of, secret=setting.secret, max_size=config.max_size)
         budget = Budget(config.memory_budget)
         census = Census(_places(config), config.max_connections_per_client)
         for listener in config.listeners:
@@ -193,7 +191,7 @@ class App:
                 tls=upstream.tls,
                 ca_file=upstream.ca_file,
                 forward=upstream.forward,
-                timeouts=Timeouts(**dataclasses.asdict(upstream.timeouts)),
+                timeouts=upstream.timeouts,
             )
         except OSError as error:
             text = f"{upstream.ca_file}: cannot be used as CA file: {error.strerror or error}"
@@ -206,7 +204,7 @@ class App:
         self._stack.push_async_callback(pool.close)
         return Gate(
             each.company,
-            tuple(ClientNetwork(network, shared=shared) for network, shared in each.clients),
+            each.clients,
             pool,
             auth=each.auth,
             users=UserFile(each.users) if each.users is not None else None,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +22,14 @@ from pydantic import ValidationError
 
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError, Problem
+from relay_mta.core.ip import ClientNetwork
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.findings import finding, problems
 from relay_mta.relations import relations
 from relay_mta.schema import CompanyModel, ConfigModel, UpstreamModel
 from relay_mta.secretsource import SecretSource
 from relay_mta.tomllines import KeyPath
-from relay_mta.values import ClientNetwork, shown
+from relay_mta.values import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +86,6 @@ class LoginConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeoutConfig:
-    """Seconds to wait for an upstream, by stage (RFC 5321 §4.5.3.2)."""
-
-    connect: float = 30.0
-    mail: float = 300.0
-    rcpt: float = 300.0
-    data_start: float = 120.0
-    data_block: float = 180.0
-    data_end: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
     """A company's outbound server. `ca_file`: trust these certificates instead of the system's. `wait`: seconds."""
 
@@ -108,7 +98,7 @@ class UpstreamConfig:
     max_per_login: int = 3
     wait: float = 10.0
     login: LoginConfig | None = None
-    timeouts: TimeoutConfig = TimeoutConfig()
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +321,7 @@ def _upstream(model: UpstreamModel) -> UpstreamConfig:
         model.max_per_login,
         model.wait,
         login,
-        TimeoutConfig(**model.timeouts.model_dump()),
+        Timeouts(**model.timeouts.model_dump()),
     )
 
 

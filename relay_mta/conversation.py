@@ -41,11 +41,15 @@ TRIES_OF_A_CLIENT = 10
 
 
 class Relay:
-    """What stands behind every listener. `setting` gives a company's present one: rules change between mails."""
+    """What stands behind every listener. `setting` gives a company's present one: rules change between mails; `secret`
+    is the installation's."""
 
-    def __init__(self, gates: Sequence[Gate], setting: Callable[[str], Setting], *, max_size: int) -> None:
+    def __init__(
+        self, gates: Sequence[Gate], setting: Callable[[str], Setting], *, secret: bytes, max_size: int
+    ) -> None:
         self.gates = tuple(gates)
         self.setting = setting
+        self.secret = secret
         self.max_size = max_size
         self.logins = Lockout()
         self.clients = Lockout(tries=TRIES_OF_A_CLIENT)
@@ -97,8 +101,7 @@ class RelayConversation:
         """A login: at the company's upstream, or with its own users."""
         gate = self._admission.of_login(credentials.login)
         company = gate.company.id if gate else "-"
-        secret = self._relay.setting(company if gate else self._relay.gates[0].company.id).secret
-        login = keys.login_key(secret, company, credentials.login, credentials.secret)
+        login = keys.login_key(self._relay.secret, company, credentials.login, credentials.secret)
         self._attempt = (login, household(client.address).encode())
         now = time.monotonic()
         if self._relay.logins.left(login, now) or self._relay.clients.left(self._attempt[1], now):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, Protocol
 
 from relay_mta import maillog
@@ -16,9 +15,9 @@ from relay_mta.core import ip, sasl
 from relay_mta.core.address import listed
 from relay_mta.core.company import Company
 from relay_mta.core.envelope import Client
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.core.ports import Login, Upstream
 
-Network = IPv4Network | IPv6Network
 Auth = Literal["none", "upstream", "users"]
 
 CARRIED = ("8BITMIME", "SMTPUTF8", "DSN")
@@ -31,14 +30,6 @@ class Users(Protocol):
     async def verify(self, login: str, password: bytes) -> bool:
         """Whether the password is the login's; takes the same time for an unknown login. Raises `RelayError`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ClientNetwork:
-    """A network from which a company sends. `shared`: strangers do too, so its mails have to prove themselves."""
-
-    network: Network
-    shared: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -21,7 +21,6 @@ is secret travels in bodies, which nothing logs.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import socket
@@ -40,6 +39,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from relay_mta.core import tokenanswer
 from relay_mta.core.errors import LoginError, RelayError
+from relay_mta.core.ip import loopback
 from relay_mta.core.tokenanswer import Advisor, Issued
 
 MICROSOFT_URL = "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"
@@ -322,7 +322,7 @@ def _endpoint(name: str, url: str) -> httpx.URL:
         raise RelayError(f"{name}: is no URL") from None
     if not found.host or found.scheme not in ("https", "http"):
         raise RelayError(f"{name}: is no https:// URL")
-    if found.scheme == "http" and not _is_loopback(found.host):
+    if found.scheme == "http" and not loopback(found.host):
         raise RelayError(f"{name}: must be https://; http:// is for this machine alone (127.0.0.1, ::1, localhost)")
     if found.userinfo or found.query or found.fragment:
         raise RelayError(f"{name}: must have no user, password, query or fragment")
@@ -338,18 +338,11 @@ def _url(text: str) -> httpx.URL:
         raise ValueError("no URL") from None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"  # RFC 6761 §6.3
-
-
 def _proxy(url: httpx.URL) -> str | None:
     """The proxy for an endpoint. Raises `LoginError`, which does not quote it: it may hold a password."""
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get("https")
-    if not proxy or _is_loopback(url.host) or urllib.request.proxy_bypass(url.host, proxies):
+    if not proxy or loopback(url.host) or urllib.request.proxy_bypass(url.host, proxies):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from relay_mta import values
 from relay_mta.core.company import OFF_KEYWORDS
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.secretsource import SecretSource
-from relay_mta.values import ClientNetwork, HostPort
+from relay_mta.values import HostPort
 
 
 class Model(BaseModel):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import combinations
 from typing import Any
 from urllib.parse import urlsplit
 
 from relay_mta.core.address import within
+from relay_mta.core.ip import ClientNetwork, loopback
 from relay_mta.tables import attempt, items, table, tables
 from relay_mta.tomllines import KeyPath
-from relay_mta.values import ClientNetwork, as_host, as_host_port, client_network, company_id, domain, shown, web_url
+from relay_mta.values import as_host, as_host_port, client_network, company_id, domain, shown, web_url
 
 Found = Iterator[tuple[KeyPath, str]]
 _PLACE = '{ file = "…" }, { env = "…" } or { credential = "…" }'
@@ -76,7 +76,7 @@ def _listeners(listeners: list[tuple[int, Mapping[str, Any]]], companies: list[t
             if listener.get("tls") == "implicit":
                 text = 'says nothing where tls = "implicit": there everything is encrypted; expected it left out'
                 yield ("listener", index, "auth_in_clear"), text
-            elif address is not None and not _loopback(address.host):
+            elif address is not None and not loopback(address.host):
                 text = "would let passwords cross the network in clear; expected false, or a listener on loopback"
                 yield ("listener", index, "auth_in_clear"), text
 
@@ -119,7 +119,7 @@ def _proof(path: KeyPath, company: Mapping[str, Any], sender: _Sender) -> Found:
 
 def _upstream(path: KeyPath, upstream: Mapping[str, Any], auth: object) -> Found:
     host = attempt(as_host, upstream.get("host"))
-    in_clear = upstream.get("tls", "opportunistic") in ("none", "opportunistic") and host and not _loopback(host)
+    in_clear = upstream.get("tls", "opportunistic") in ("none", "opportunistic") and host and not loopback(host)
     if auth == "upstream" and in_clear:
         text = (
             'would let passwords cross the network in clear; expected "starttls" or "implicit" where auth = "upstream"'
@@ -146,7 +146,7 @@ def _upstream(path: KeyPath, upstream: Mapping[str, Any], auth: object) -> Found
         elif key in oauth and key not in needed[provider]:
             yield (*path, "oauth", key), f'says nothing where provider = "{provider}"; expected it left out'
     url = attempt(web_url, oauth.get("token_url"))
-    if url and url.startswith("http:") and not _loopback(_host_of(url)):
+    if url and url.startswith("http:") and not loopback(_host_of(url)):
         yield (*path, "oauth", "token_url"), "would send the secret in clear; expected an https URL"
 
 
@@ -174,10 +174,3 @@ def _ambiguous(one: _Sender, other: _Sender) -> Found:
 
 def _host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationInfo
 
 from relay_mta.core.fold import clean
+from relay_mta.core.ip import ClientNetwork, Network
 from relay_mta.secretsource import SecretSource
-
-Network = IPv4Network | IPv6Network
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # RFC 1123 §2.1; "_" stands in real zones
 _SIZE = re.compile(r"(\d{1,12}) ?(B|KiB|MiB|GiB)")
@@ -37,11 +36,6 @@ _SECRET_NAMES = {
 class HostPort(NamedTuple):
     host: str
     port: int
-
-
-class ClientNetwork(NamedTuple):
-    network: Network
-    shared: bool
 
 
 def _text(value: Any) -> str:

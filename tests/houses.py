@@ -16,10 +16,10 @@ from relay_mta import maillog
 from relay_mta.app import App
 from relay_mta.config import CompanyConfig, Config, ListenerConfig, LoginConfig, ProofConfig, UpstreamConfig, WebConfig
 from relay_mta.core.company import Agency, Company
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.core.rules import RuleSet
 from relay_mta.gate import Gate
 from relay_mta.secretsource import SecretSource
-from relay_mta.values import ClientNetwork
 from tests.smtp.clients import Dialog
 from tests.smtp.fronts import until
 from tests.smtp.peers import ScriptedUpstream
@@ -102,7 +102,7 @@ class Houses:
             return await mailed(client, raw, *recipients, sender=sender)
 
     def gate(self, id: str) -> Gate:
-        gates: tuple[Gate, ...] = self.app._listeners[0]._state.front.gates  # type: ignore[attr-defined]
+        gates: tuple[Gate, ...] = self.app._listeners[0]._state.front.gates  # type: ignore[attr-defined]  # the relay, behind its port
         return next(gate for gate in gates if gate.company.id == id)
 
     async def kinds(self) -> list[str]:

@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from relay_mta.config import Config, LoginConfig, ProofConfig, UpstreamConfig, load, parse
 from relay_mta.core.company import Agency, Company, CreditTerms
 from relay_mta.core.errors import ConfigError
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.schema import ConfigModel
 from relay_mta.secretsource import SecretSource
 from relay_mta.tomllines import KeyPath, key_lines, nearest_line
-from relay_mta.values import ClientNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "config.example.toml"

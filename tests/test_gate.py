@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from relay_mta.core import sasl
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.envelope import Client
-from relay_mta.gate import CARRIED, ClientNetwork, Gate, admitted, common_extensions, common_mechanisms
+from relay_mta.core.ip import ClientNetwork
+from relay_mta.gate import CARRIED, Gate, admitted, common_extensions, common_mechanisms
 
 
 def gate(id: str = "acme", *networks: str, shared: tuple[str, ...] = (), **more: Any) -> Gate:

@@ -21,10 +21,9 @@ from relay_mta.app import App
 from relay_mta.config import CompanyConfig, Config, DkimKey, ListenerConfig, UpstreamConfig, WebConfig
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import LedgerError, SpliceError
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.core.rules import RuleSet
-from relay_mta.gate import ClientNetwork as Network
 from relay_mta.relay import JUDGING_SECONDS
-from relay_mta.values import ClientNetwork
 from tests.rulesets import parsed_once
 from tests.smtp.clients import Dialog
 from tests.smtp.fronts import until
@@ -464,7 +463,7 @@ async def test_null_reverse_path_passes(tmp_path: Path) -> None:
 async def test_a_stranger_is_turned_away(tmp_path: Path) -> None:
     async with house(tmp_path) as relay:
         gate = relay.app._listeners[0]._state.front.gates[0]  # type: ignore[attr-defined]
-        gate.networks = (Network(ip_network("192.0.2.0/24")),)
+        gate.networks = (ClientNetwork(ip_network("192.0.2.0/24")),)
         async with Dialog(relay.app.smtp_ports[0]) as client:
             assert client.greeting.startswith(b"554 5.7.1")
 

@@ -24,9 +24,9 @@ from relay_mta.app import App
 from relay_mta.config import CompanyConfig, Config, ListenerConfig, UpstreamConfig, WebConfig
 from relay_mta.core.company import Agency, Company
 from relay_mta.core.errors import RuleError
+from relay_mta.core.ip import ClientNetwork
 from relay_mta.core.rules import RuleSet
 from relay_mta.rulebook import Rulebook
-from relay_mta.values import ClientNetwork
 from tests.smtp.clients import Dialog
 from tests.smtp.peers import OK, ScriptedUpstream
 from tests.test_relay import House, mail

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relay_mta.cli.options import config_file
 from relay_mta.cli.report import safe
 from relay_mta.config import CompanyConfig, Config, load
 from relay_mta.core.credit import Balance, Entry, balance
@@ -30,9 +31,6 @@ _COLUMNS = (
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
-_config_option = click.option(
-    "--config", "-c", "path", type=click.Path(path_type=Path), default="config.toml", show_default=True, metavar="FILE"
-)
 _company_option = click.option("--company", metavar="ID", help="Of this company alone.")
 
 
@@ -43,7 +41,7 @@ def credits() -> None:
 
 @credits.command("balance")
 @click.argument("company", required=False)
-@_config_option
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def balance_command(*, company: str | None, path: Path, as_json: bool) -> None:
     """The companies' credits as of now, or those of COMPANY."""
@@ -64,7 +62,7 @@ def balance_command(*, company: str | None, path: Path, as_json: bool) -> None:
 
 
 @credits.command("entries")
-@_config_option
+@config_file
 @_company_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def entries_command(*, path: Path, company: str | None, as_json: bool) -> None:
@@ -77,7 +75,7 @@ def entries_command(*, path: Path, company: str | None, as_json: bool) -> None:
 
 
 @credits.command("export")
-@_config_option
+@config_file
 @_company_option
 @click.option("--csv", "as_csv", is_flag=True, help="For a spreadsheet.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

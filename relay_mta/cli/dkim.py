@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from relay_mta.config import load
+from relay_mta.cli.options import company_in, config_file
 from relay_mta.core.errors import RelayError
 from relay_mta.signing import Signer, generate
 
@@ -18,25 +18,14 @@ def dkim() -> None:
 
 @dkim.command()
 @click.argument("company")
-@click.option(
-    "--config",
-    "-c",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("config.toml"),
-    show_default=True,
-    metavar="FILE",
-)
+@config_file
 def keygen(*, company: str, path: Path) -> None:
     """Make the key of COMPANY, if it has none yet, and print the DNS record that publishes it.
 
     The file is the configuration's dkim_key; one that is there is not replaced, and its record is printed again.
     Publish the record before you set dkim = "resign".
     """
-    config = load(path)
-    found = next((each for each in config.companies if each.company.id == company), None)
-    if found is None:
-        raise RelayError(f"there is no company {company!r} in {path}")
+    found = company_in(path, company)
     if found.dkim_key is None:
         raise RelayError(f"{path}: company {company!r} has no dkim_selector and dkim_key")
     key = found.dkim_key

@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from relay_mta import process
+from relay_mta.cli.options import config_file
 from relay_mta.config import load
 
 
 @click.command()
-@click.option(
-    "--config", "-c", "path", type=click.Path(path_type=Path), default="config.toml", show_default=True, metavar="FILE"
-)
+@config_file
 @click.pass_context
 def serve(ctx: click.Context, path: Path) -> None:
     """Relay mail until SIGTERM, which lets the mails in flight finish."""

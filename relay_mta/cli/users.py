@@ -8,18 +8,8 @@ from pathlib import Path
 import click
 
 from relay_mta import users as userfile
-from relay_mta.config import load
+from relay_mta.cli.options import company_in, config_file
 from relay_mta.core.errors import RelayError
-
-_config = click.option(
-    "--config",
-    "-c",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("config.toml"),
-    show_default=True,
-    metavar="FILE",
-)
 
 
 @click.group()
@@ -34,7 +24,7 @@ def users() -> None:
 @users.command()
 @click.argument("company")
 @click.argument("name")
-@_config
+@config_file
 def add(*, company: str, name: str, path: Path) -> None:
     """Let NAME log in as COMPANY."""
     file, known = _known(path, company)
@@ -48,7 +38,7 @@ def add(*, company: str, name: str, path: Path) -> None:
 @users.command()
 @click.argument("company")
 @click.argument("name")
-@_config
+@config_file
 def passwd(*, company: str, name: str, path: Path) -> None:
     """Give NAME of COMPANY another password."""
     file, known = _known(path, company)
@@ -60,7 +50,7 @@ def passwd(*, company: str, name: str, path: Path) -> None:
 @users.command()
 @click.argument("company")
 @click.argument("name")
-@_config
+@config_file
 def remove(*, company: str, name: str, path: Path) -> None:
     """Let NAME of COMPANY log in no longer."""
     file, known = _known(path, company)
@@ -71,7 +61,7 @@ def remove(*, company: str, name: str, path: Path) -> None:
 
 @users.command("list")
 @click.argument("company")
-@_config
+@config_file
 def list_(*, company: str, path: Path) -> None:
     """Print who may log in as COMPANY, a name a line."""
     for login in sorted(_known(path, company)[1]):
@@ -80,9 +70,7 @@ def list_(*, company: str, path: Path) -> None:
 
 def _known(path: Path, company: str) -> tuple[Path, dict[str, str]]:
     """The company's file, and who is in it."""
-    found = next((each for each in load(path).companies if each.company.id == company), None)
-    if found is None:
-        raise RelayError(f"there is no company {company!r} in {path}")
+    found = company_in(path, company)
     if found.users is None:
         raise RelayError(f'{path}: company {company!r} has no users of its own; expected auth = "users"')
     return found.users, userfile.read(found.users)

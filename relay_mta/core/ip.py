@@ -1,8 +1,19 @@
-"""Clients' IP addresses as they come from a socket."""
+"""IP addresses and networks: clients' as they come from a socket, and what a person writes."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ClientNetwork:
+    """A network from which a company sends. `shared`: strangers do too, so its mails have to prove themselves."""
+
+    network: Network
+    shared: bool = False
 
 
 def parsed(address: str) -> IPv4Address | IPv6Address | None:
@@ -22,3 +33,11 @@ def household(address: str) -> str:
     if isinstance(found, IPv6Address):
         return str(IPv6Address(int(found) >> 64 << 64))
     return address if found is None else str(found)
+
+
+def loopback(host: str) -> bool:
+    """Whether a host, with or without an IPv6 address's brackets, is this machine (RFC 6761 §6.3)."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -29,8 +29,9 @@ from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
 from relay_mta.core.ports import Chunks
 from relay_mta.core.reply import Reply
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.tls import client_context
-from relay_mta.smtp.wire import Timeouts, Wire
+from relay_mta.smtp.wire import Wire
 
 UpstreamTls = Literal["none", "opportunistic", "starttls", "implicit"]
 Forward = Literal["none", "xclient", "proxy"]
@@ -113,7 +114,7 @@ class SmtpUpstream:
                 raise UpstreamError(f"{self.name}: more than one reply to a command while greeting")
             return answer
 
-        protocol.read_response = read_one  # type: ignore[method-assign]
+        protocol.read_response = read_one  # type: ignore[method-assign]  # of this connection alone
         if protocol._buffer:
             raise UpstreamError(f"{self.name}: spoke on behind its greeting")
 

@@ -19,7 +19,7 @@ def answer(**fields: object) -> bytes:
     return json.dumps({name: value for name, value in given.items() if value is not None}).encode()
 
 
-def why(status: int, body: bytes, advisor=microsoft) -> str:  # type: ignore[no-untyped-def]
+def why(status: int, body: bytes, advisor=microsoft) -> str:
     with pytest.raises(LoginError) as raised:
         read(status, body, advisor)
     return str(raised.value)
@@ -113,7 +113,7 @@ def test_what_nobody_knows_is_told_by_its_status() -> None:
     st.lists(st.integers() | st.text(), max_size=3),
     st.sampled_from([microsoft, google]),
 )
-def test_nothing_of_the_servers_words_gets_out(status, error, description, codes, advisor) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_of_the_servers_words_gets_out(status, error, description, codes, advisor) -> None:
     fields = {"error": error, "error_description": f"{description} {CANARY}", "error_codes": codes, "more": CANARY}
     text = why(status, json.dumps(fields).encode(), advisor)
     assert text.isascii() and text.isprintable() and CANARY not in text
@@ -121,7 +121,7 @@ def test_nothing_of_the_servers_words_gets_out(status, error, description, codes
 
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(100, 599), st.sampled_from([microsoft, google]))
-def test_any_bytes_are_a_token_or_one_error(body, status, advisor) -> None:  # type: ignore[no-untyped-def]
+def test_any_bytes_are_a_token_or_one_error(body, status, advisor) -> None:
     assert why(status, body, advisor).isprintable()
 
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -49,10 +50,10 @@ def relay(server: Server, open_doors: Callable[[Sequence[Door]], ManyDoors]) -> 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 @pytest.mark.parametrize("client", FINISHED)
 def test_a_client_sends_with_the_password_that_it_has_there(
-    client: Client, tls: str, relay: ManyDoors, server: Server, tmp_path: Path
+    client: Client, tls: Literal["starttls", "implicit"], relay: ManyDoors, server: Server, tmp_path: Path
 ) -> None:
     port = relay.starttls_port if tls == "starttls" else relay.implicit_port
-    way = Way(port, tls, USER, PASSWORD)  # type: ignore[arg-type]
+    way = Way(port, tls, USER, PASSWORD)
     for body in (INVOICE, REJECTION):
         address = fresh_address()
         raw = letter(address, body=text(body))

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from relay_mta.core.envelope import Client
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.pool import Bounds, Pool, PooledSession
 from relay_mta.smtp.upstream import Forward, SmtpUpstream
-from relay_mta.smtp.wire import Timeouts
 from tests.smtp.peers import ScriptedUpstream
 
 CLIENT = Client("192.0.2.7", 40000, "pc.test")

@@ -8,8 +8,8 @@ import pytest
 
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.upstream import Forward, SmtpSession, SmtpUpstream, UpstreamTls
-from relay_mta.smtp.wire import Timeouts
 from tests.smtp.fronts import until
 from tests.smtp.peers import DROP, STALL, Action, Peer, ScriptedUpstream
 from tests.smtp.test_tls import CA, certificate

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.upstream import SmtpUpstream
-from relay_mta.smtp.wire import Timeouts
 from tests.smtp.clients import Dialog
 from tests.smtp.fronts import PassThrough, stand
 from tests.smtp.peers import DROP, RESET, STALL, Peer, ScriptedUpstream, Step

@@ -10,11 +10,11 @@ import pytest
 
 from relay_mta.core.envelope import Client
 from relay_mta.core.errors import UpstreamError
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.census import Census
 from relay_mta.smtp.limits import Limits
 from relay_mta.smtp.tls import Certificate, client_context, server_context
 from relay_mta.smtp.upstream import SmtpUpstream, UpstreamTls
-from relay_mta.smtp.wire import Timeouts
 from tests.smtp.clients import Dialog
 from tests.smtp.fronts import Recorder, stand, until
 from tests.smtp.peers import STALL, Peer, ScriptedUpstream

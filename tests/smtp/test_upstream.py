@@ -12,8 +12,9 @@ from relay_mta.core.envelope import Client
 from relay_mta.core.errors import OutcomeUnknownError, UpstreamError
 from relay_mta.core.ports import UpstreamSession
 from relay_mta.core.reply import Reply, reply
+from relay_mta.core.timeouts import Timeouts
 from relay_mta.smtp.upstream import SmtpUpstream
-from relay_mta.smtp.wire import Timeouts, Wire
+from relay_mta.smtp.wire import Wire
 from tests.smtp.fronts import until
 from tests.smtp.peers import DROP, OK, RESET, STALL, Peer, ScriptedUpstream, Step
 
